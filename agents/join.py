@@ -1,0 +1,269 @@
+"""Stage one: joins requests with responses by id, and sums the calls of its partition per window and series.
+
+Late, repeated and bad events are booked in the ledger; what can't be counted goes to the dead letters.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from streamlens.app import app
+from streamlens.checkpoint.frames import Version
+from streamlens.checkpoint.state import State
+from streamlens.errors import BadEvent
+from streamlens.events import Call, Event, Request, Response, decode, time_us
+from streamlens.join import Half, RequestHalf, ResponseHalf
+from streamlens.log import TP, Record, Run
+from streamlens.partitioner import partition_of
+from streamlens.pricing import Prices, cost_pico
+from streamlens.runtime import clock_us
+from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, PARTIALS, Partial, encode_closed, encode_partial
+from streamlens.watermark import Lines, Watermark
+from tables import ledger, letters, partials
+from tables.ledger import NOBODY, Ledger
+from tables.letters import Letters
+from tables.partials import Partials
+from tables.pending import Pending
+
+
+class JoinOptions(msgspec.Struct, frozen=True):
+    """What the logic of all partitions shares."""
+
+    partitions: int
+    lines: Lines
+    max_future_us: int
+    prices: Prices
+    clock_us: Callable[[], int]
+
+
+class Join:
+    """The logic of one partition of stage one."""
+
+    def __init__(self, partition: int, options: JoinOptions) -> None:
+        self._partition = partition
+        self._options = options
+        self._lines = options.lines
+        self._window_us = options.lines.window_us
+        self._pending = Pending()
+        self._partials = Partials()
+        self._ledger = Ledger()
+        self._letters = Letters()
+        self._offsets: dict[str, int] = {}
+        self._watermark: Watermark
+        self._state: State
+        self._expired = -1
+
+    # -- the unit's verbs ----------------------------------------------------------------------------------------
+
+    def open(self, state: State, header: bytes, offsets: Mapping[str, int]) -> None:
+        self._state = state
+        self._offsets = dict(offsets)
+        self._watermark = Watermark.decode(header, self._lines.out_of_order_us)
+        self._ledger.closed = self._lines.closed(self._watermark.value_us)
+        self._expired = self._lines.expired(self._watermark.value_us)
+        self._pending.open(state)
+        self._partials.open(state)
+        self._ledger.open(state)
+        self._letters.open(state)
+
+    def apply(self, topic: str, run: Run) -> None:
+        kind, tp = INPUTS[topic], TP(topic, self._partition)
+        now_us = self._options.clock_us()
+        latest_us = now_us + self._options.max_future_us
+        highest_us = self._watermark.highest_us.get(topic, 0)
+        window_us, expired = self._window_us, self._expired
+        for offset, raw in enumerate(run.values, run.first):
+            try:
+                event = decode(kind, raw)
+                ts_us = time_us(event.timestamp)
+                if ts_us > latest_us:
+                    raise BadEvent("timestamp", "too far in the future")
+            except BadEvent as error:
+                self._reject(tp, offset, raw, error, now_us)
+                continue
+            window = ts_us // window_us
+            if window <= expired:
+                self._late(tp, offset, raw, event, now_us)
+                continue
+            if ts_us > highest_us:
+                highest_us = ts_us
+            if isinstance(event, Request):
+                self._request(event, window)
+            elif isinstance(event, Response):
+                self._response(event, window)
+            else:
+                self._call(event, window)
+        self._watermark.highest_us[topic] = highest_us
+        self._offsets[topic] = run.next
+
+    def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
+        self._watermark.advance(now_us, self._offsets, ends)
+        closed = self._lines.closed(self._watermark.value_us)
+        expired = self._lines.expired(self._watermark.value_us)
+        if closed > self._ledger.closed:
+            self._close(closed)
+        if expired > self._expired:
+            self._expire(expired)
+
+    def flush(self) -> bytes:
+        self._pending.flush(self._expired)
+        self._partials.flush(self._expired)
+        self._ledger.flush(self._expired)
+        self._letters.flush()
+        # Last, so that it is published after the rows that it speaks of.
+        announcement = encode_closed((self._ledger.closed, self._expired))
+        if self._ledger.closed >= 0 and self._state.get(CLOSED_KEY) != announcement:
+            self._state.put(CLOSED_KEY, announcement)
+        return self._watermark.encode()
+
+    def is_output(self, key: bytes) -> bool:
+        return key[:1] in (partials.PREFIX, ledger.PREFIX, CLOSED_KEY, letters.PREFIX)
+
+    def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
+        if key[:1] == letters.PREFIX:
+            return [(TP(DEAD_LETTERS, self._partition), Record(key[1:], value))]
+        record = Record(key, encode_partial(Partial(self._partition, *version, key, value)))
+        if key == CLOSED_KEY:
+            return [(TP(PARTIALS, q), record) for q in range(self._options.partitions)]
+        return [(TP(PARTIALS, partition_of(key[5:], self._options.partitions)), record)]
+
+    # -- one event -----------------------------------------------------------------------------------------------
+
+    def _request(self, event: Request, window: int) -> None:
+        request_id, tenant_id = event.request_id, event.tenant_id
+        waiting = self._pending.get(request_id)
+        if waiting is None:
+            waiting = self._pending.get(request_id := scoped(event.request_id, tenant_id))
+        if isinstance(waiting, ResponseHalf):
+            response_window = waiting.ts_us // self._window_us
+            self._ledger.leave(response_window, NOBODY)
+            self._pending.remove(request_id)
+            self._joined(event.request_id, RequestHalf.of(event), waiting)
+        elif waiting is not None:
+            self._ledger.book(window, tenant_id, "duplicate")
+        elif not self._is_repeated(event, window, tenant_id):
+            self._pending.add(event.request_id, RequestHalf.of(event))
+            self._ledger.wait(window, tenant_id)
+
+    def _response(self, event: Response, window: int) -> None:
+        half = ResponseHalf.of(event)
+        waiting = self._pending.get(event.request_id)
+        if isinstance(waiting, RequestHalf) and half.tenant_id in (None, waiting.tenant_id):
+            self._ledger.leave(waiting.ts_us // self._window_us, waiting.tenant_id)
+            self._pending.remove(event.request_id)
+            self._joined(event.request_id, waiting, half)
+            return
+        request_id = event.request_id if half.tenant_id is None else scoped(event.request_id, half.tenant_id)
+        if self._pending.get(request_id) is not None:
+            self._ledger.book(window, NOBODY, "duplicate")
+        elif not self._is_repeated(event, window, NOBODY):
+            self._pending.add(request_id, half)
+            self._ledger.wait(window, NOBODY)
+
+    def _joined(self, request_id: str, request: RequestHalf, response: ResponseHalf) -> None:
+        window = request.ts_us // self._window_us
+        self._pending.mark(request_id, max(window, response.ts_us // self._window_us))
+        self._ledger.aggregate(window, request.tenant_id, 2)
+        self._add(window, request, response)
+
+    def _call(self, event: Call, window: int) -> None:
+        last = window
+        for request_id in (event.request_id, scoped(event.request_id, event.tenant_id)):
+            if waiting := self._pending.get(request_id):  # The call says all that a waiting half could.
+                half_window, tenant_id = self._place(waiting)
+                self._ledger.leave(half_window, tenant_id)
+                self._ledger.book(half_window, tenant_id, "duplicate")
+                self._pending.remove(request_id)
+                last = max(last, half_window)
+        if self._is_repeated(event, window, event.tenant_id):
+            return
+        self._pending.mark(event.request_id, last)
+        self._ledger.aggregate(window, event.tenant_id, 1)
+        self._add(window, RequestHalf.of(event), ResponseHalf.of(event))
+
+    def _add(self, window: int, request: RequestHalf, response: ResponseHalf) -> None:
+        cost = response.cost_pico
+        if cost is None:
+            rates = self._options.prices.rates(request.provider, response.model or request.model)
+            if rates is not None:
+                cost = cost_pico(
+                    rates,
+                    request.prompt_tokens,
+                    response.completion_tokens,
+                    response.cached_tokens,
+                    response.cache_write_tokens,
+                )
+        self._partials.cell(window, request.tenant_id, request.route, request.model).add(request, response, cost)
+
+    def _is_repeated(self, event: Event, window: int, tenant_id: str) -> bool:
+        """Book an event whose id is joined already; the id is remembered until the latest event under it expires."""
+        marked = self._pending.marked(event.request_id)
+        if marked is None or marked <= self._expired:
+            return False
+        if window > marked:
+            self._pending.mark(event.request_id, window)
+        self._ledger.book(window, tenant_id, "duplicate")
+        return True
+
+    def _place(self, half: Half) -> tuple[int, str]:
+        """Where a waiting half is booked: its window and tenant."""
+        return half.ts_us // self._window_us, half.tenant_id if isinstance(half, RequestHalf) else NOBODY
+
+    # -- what is not counted, and time ---------------------------------------------------------------------------
+
+    def _late(self, tp: TP, offset: int, raw: bytes, event: Event, now_us: int) -> None:
+        """Its own minute has expired, so it is booked to the minute in which it was read."""
+        tenant_id = NOBODY if isinstance(event, Response) else event.tenant_id
+        self._ledger.book(now_us // self._window_us, tenant_id, "late")
+        error = BadEvent("timestamp", "older than the allowed lateness")
+        self._letters.add(tp, offset, raw, "late", error, now_us)
+
+    def _reject(self, tp: TP, offset: int, raw: bytes, error: BadEvent, now_us: int) -> None:
+        self._ledger.book(now_us // self._window_us, NOBODY, "rejected")
+        self._letters.add(tp, offset, raw, "bad event", error, now_us)
+
+    def _close(self, closed: int) -> None:
+        """Halves of the windows that close go from pending to orphaned; they can still be joined."""
+        for _, half in self._pending.waiting():
+            window, tenant_id = self._place(half)
+            if self._ledger.closed < window <= closed:
+                self._ledger.orphan(window, tenant_id)
+        self._ledger.closed = closed
+        self._partials.rest(closed)
+        self._ledger.rest(closed)
+
+    def _expire(self, expired: int) -> None:
+        """Halves of expired windows can't be joined any more: they stay orphaned."""
+        gone = [rid for rid, half in self._pending.waiting() if half.ts_us // self._window_us <= expired]
+        for request_id in gone:
+            self._pending.remove(request_id)
+        self._expired = expired
+
+
+def scoped(request_id: str, tenant_id: str) -> str:
+    """The id under which a response waits that names its tenant: it joins that tenant's request only."""
+    return f"{request_id}\0{tenant_id}"
+
+
+settings = app.settings
+options = JoinOptions(
+    partitions=settings.partitions,
+    lines=Lines(
+        settings.window_us,
+        settings.join_timeout_s * 1_000_000,
+        settings.out_of_order_s * 1_000_000,
+        settings.allowed_lateness_s * 1_000_000,
+    ),
+    max_future_us=settings.max_future_s * 1_000_000,
+    prices=Prices(settings.prices_file),
+    clock_us=clock_us,
+)
+stage = app.stage("pending", tuple(INPUTS), lambda partition: Join(partition, options))
+
+
+@app.agent(app.topic(*INPUTS, value_serializer="raw", value_type=bytes, acks=False))
+async def join(stream: Any) -> None:
+    """Count what applications sent."""
+    async for event in stream.events():
+        await stage.process(event.message.tp, event.value)

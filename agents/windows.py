@@ -1,0 +1,152 @@
+"""Stage two: merges the partitions' partial rows, and publishes each revision to `llm.metrics` and Postgres.
+
+Which rows are final, and which expire, follows only from what the partitions of stage one announce, never from a clock.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from streamlens.app import app
+from streamlens.checkpoint.frames import Version
+from streamlens.checkpoint.state import State
+from streamlens.log import TP, Record, Run
+from streamlens.partitioner import partition_of
+from streamlens.postgres.rows import LedgerRow, MetricRow
+from streamlens.published import metric_record
+from streamlens.topics import CLOSED_KEY, METRICS, PARTIALS, Partial, decode_closed, decode_partial
+from tables import ledger, partials
+from tables.ledger import tenant_of
+from tables.partials import series_of
+from tables.windowed import window_of
+from tables.windows import (
+    CLOSED,
+    CLOSED_END,
+    Closed,
+    Slot,
+    closed_key,
+    decode_closed_slot,
+    decode_merged,
+    encode_closed_slot,
+    merged,
+)
+
+
+class WindowsOptions(msgspec.Struct, frozen=True):
+    """What the logic of all partitions shares."""
+
+    partitions: int
+    window_us: int
+
+
+class Windows:
+    """The logic of one partition of stage two."""
+
+    def __init__(self, partition: int, options: WindowsOptions) -> None:
+        self._partition = partition
+        self._options = options
+        self._rows = merged(partials.PREFIX)
+        self._ledger = merged(ledger.PREFIX)
+        self._announced: dict[int, Closed] = {}
+        self._closed = self._expired = self._finalised = -1
+        self._state: State
+        self.dropped = 0
+        """Partials of expired windows, which are not counted again."""
+
+    # -- the unit's verbs ----------------------------------------------------------------------------------------
+
+    def open(self, state: State, header: bytes, offsets: Mapping[str, int]) -> None:
+        self._state = state
+        self._rows.open(state)
+        self._ledger.open(state)
+        self.dropped, self._finalised = msgspec.msgpack.decode(header, type=tuple[int, int]) if header else (0, -1)
+        for key, raw in state.scan(CLOSED, CLOSED_END):
+            self._announced[int.from_bytes(key[1:], "big")] = decode_closed_slot(raw)
+        self._follow()
+
+    def apply(self, topic: str, run: Run) -> None:
+        for raw in run.values:
+            partial = decode_partial(raw)
+            if partial.key == CLOSED_KEY:
+                self._announce(partial)
+            elif window_of(partial.key) <= self._expired:
+                self.dropped += 1
+            else:
+                family = self._rows if partial.key[:1] == partials.PREFIX else self._ledger
+                slot = Slot((partial.generation, partial.epoch), partial.content)
+                if family.look(partial.key).accept(partial.partition, slot):
+                    family.change(partial.key)
+
+    def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
+        """Nothing: this stage has no clock."""
+
+    def flush(self) -> bytes:
+        if self._closed > self._finalised:
+            for key in list(self._rows.keys(self._finalised + 1, self._closed)):
+                self._rows.change(key)
+            self._finalised = self._closed
+        for key, row in self._rows.changed():
+            row.revision += 1
+            row.final = window_of(key) <= self._closed
+        self._rows.flush(self._expired)
+        self._ledger.flush(self._expired)
+        self._rows.rest(self._closed)
+        self._ledger.rest(self._closed)
+        return msgspec.msgpack.encode((self.dropped, self._finalised))
+
+    def is_output(self, key: bytes) -> bool:
+        return key[:1] in (partials.PREFIX, ledger.PREFIX)
+
+    def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
+        if key[:1] != partials.PREFIX:
+            return []
+        record = metric_record(self._metric(key, value, version))
+        assert record.key is not None
+        return [(TP(METRICS, partition_of(record.key, self._options.partitions)), record)]
+
+    def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow:
+        """An output as Postgres gets it."""
+        if key[:1] == partials.PREFIX:
+            return self._metric(key, value, version)
+        counts = msgspec.structs.asdict(decode_merged(value).entry())
+        start_us = window_of(key) * self._options.window_us
+        return LedgerRow(tenant_id=tenant_of(key), minute_us=start_us, version=version, **counts)
+
+    def _metric(self, key: bytes, value: bytes, version: Version) -> MetricRow:
+        row, window_us = decode_merged(value), self._options.window_us
+        start_us = window_of(key) * window_us
+        return MetricRow(*series_of(key), start_us, window_us, row.cell(), row.revision, row.final, version)
+
+    # -- how far it is closed ------------------------------------------------------------------------------------
+
+    def _announce(self, partial: Partial) -> None:
+        version = (partial.generation, partial.epoch)
+        if version <= self._announced.get(partial.partition, Closed()).version:
+            return
+        closed = Closed(version, *decode_closed(partial.content))
+        self._announced[partial.partition] = closed
+        self._state.put(closed_key(partial.partition), encode_closed_slot(closed))
+        self._follow()
+
+    def _follow(self) -> None:
+        """A window is closed, and expired, when all partitions of stage one say so."""
+        if len(self._announced) == self._options.partitions:
+            self._closed = min(each.closed for each in self._announced.values())
+            self._expired = min(each.expired for each in self._announced.values())
+
+
+settings = app.settings
+stage = app.stage(
+    "windows",
+    [PARTIALS],
+    lambda partition: Windows(partition, WindowsOptions(settings.partitions, settings.window_us)),
+    rows=True,
+)
+
+
+@app.agent(app.topic(PARTIALS, value_serializer="raw", value_type=bytes, acks=False))
+async def windows(stream: Any) -> None:
+    """Merge what the partitions of stage one publish."""
+    async for event in stream.events():
+        await stage.process(event.message.tp, event.value)

@@ -1,0 +1,116 @@
+"""The sums of calls that share a window and a series: what is added per call, merged per partition and stored.
+
+All fields are integers, so the result does not depend on the order in which calls and cells are added.
+"""
+
+import msgspec
+
+from streamlens.histogram import index
+from streamlens.join import RequestHalf, ResponseHalf
+
+
+class Cell(msgspec.Struct, array_like=True):
+    """Counts and sums of calls. Latencies in microseconds, cost in pico-dollars; min and max are 0 without calls.
+
+    `latency` and `ttft` are sparse histograms, bucket to count (`streamlens.histogram`), zeros counted apart.
+    `priced` calls have a cost in `cost_pico` (possibly 0); `unpriced` ones have none. New fields go to the end.
+    """
+
+    calls: int = 0
+    errors: int = 0
+    latency_sum_us: int = 0
+    latency_min_us: int = 0
+    latency_max_us: int = 0
+    latency: dict[int, int] = {}
+    latency_zero: int = 0
+    ttft_calls: int = 0
+    ttft_sum_us: int = 0
+    ttft_min_us: int = 0
+    ttft_max_us: int = 0
+    ttft: dict[int, int] = {}
+    ttft_zero: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_pico: int = 0
+    priced: int = 0
+    unpriced: int = 0
+    error_types: dict[str, int] = {}
+
+    def add(self, request: RequestHalf, response: ResponseHalf, cost_pico: int | None) -> None:
+        """Count one call; `cost_pico` is None when its price is not known."""
+        latency = response.latency_after(request.ts_us)
+        if self.calls == 0 or latency < self.latency_min_us:
+            self.latency_min_us = latency
+        if latency > self.latency_max_us:
+            self.latency_max_us = latency
+        self.calls += 1
+        self.latency_sum_us += latency
+        if latency:
+            bucket = index(latency)
+            self.latency[bucket] = self.latency.get(bucket, 0) + 1
+        else:
+            self.latency_zero += 1
+        if response.ttft_us is not None:
+            self._add_ttft(response.ttft_us)
+        if response.error_type is not None:
+            self.errors += 1
+            self.error_types[response.error_type] = self.error_types.get(response.error_type, 0) + 1
+        self.prompt_tokens += request.prompt_tokens
+        self.completion_tokens += response.completion_tokens
+        self.cached_tokens += response.cached_tokens
+        self.cache_write_tokens += response.cache_write_tokens
+        self.reasoning_tokens += response.reasoning_tokens
+        if cost_pico is None:
+            self.unpriced += 1
+        else:
+            self.priced += 1
+            self.cost_pico += cost_pico
+
+    def _add_ttft(self, ttft: int) -> None:
+        if self.ttft_calls == 0 or ttft < self.ttft_min_us:
+            self.ttft_min_us = ttft
+        if ttft > self.ttft_max_us:
+            self.ttft_max_us = ttft
+        self.ttft_calls += 1
+        self.ttft_sum_us += ttft
+        if ttft:
+            bucket = index(ttft)
+            self.ttft[bucket] = self.ttft.get(bucket, 0) + 1
+        else:
+            self.ttft_zero += 1
+
+    def merge(self, other: "Cell") -> None:
+        """Add the calls of `other` to these."""
+        if other.calls:
+            low = other.latency_min_us
+            self.latency_min_us = min(self.latency_min_us, low) if self.calls else low
+            self.latency_max_us = max(self.latency_max_us, other.latency_max_us)
+        if other.ttft_calls:
+            low = other.ttft_min_us
+            self.ttft_min_us = min(self.ttft_min_us, low) if self.ttft_calls else low
+            self.ttft_max_us = max(self.ttft_max_us, other.ttft_max_us)
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for mine, theirs in (
+            (self.latency, other.latency),
+            (self.ttft, other.ttft),
+            (self.error_types, other.error_types),
+        ):
+            for key, count in theirs.items():
+                mine[key] = mine.get(key, 0) + count  # type: ignore[index, call-overload]
+
+    def encode(self) -> bytes:
+        """The stored form, MessagePack."""
+        return _encoder.encode(self)
+
+
+_SUMS = tuple(
+    name
+    for name in Cell.__struct_fields__
+    if name not in ("latency", "ttft", "error_types") and not name.endswith(("_min_us", "_max_us"))
+)
+_encoder = msgspec.msgpack.Encoder()
+decode_cell = msgspec.msgpack.Decoder(Cell).decode

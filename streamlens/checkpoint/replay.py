@@ -1,0 +1,99 @@
+"""Brings a store up to date from the changelog: what a takeover does before the first own epoch.
+
+Also the store's own entries, whose keys begin with a zero byte: where it stands, what its last epoch published, and
+the outbox of outputs that a lagging sink has not acknowledged.
+"""
+
+from collections.abc import Callable
+
+import msgspec
+
+from streamlens.checkpoint.frames import Epoch, Header, Lineage, Version
+from streamlens.checkpoint.store import Store
+from streamlens.errors import Damaged
+
+META = b"\x00meta"
+LAST = b"\x00last"
+OUTBOX = b"\x00o"
+OUTBOX_END = b"\x00p"
+_CHANGES_PER_WRITE = 20_000
+
+
+class Meta(msgspec.Struct, frozen=True, array_like=True):
+    """What a store says about itself: the epoch that it holds, the generation in force, where to read on."""
+
+    generation: int
+    epoch: int
+    position: int
+    header: Header
+
+
+EMPTY = Meta(-1, 0, 0, Header({}, 0, b""))
+encode = msgspec.msgpack.Encoder().encode
+encode_version = encode
+decode_version = msgspec.msgpack.Decoder(Version).decode
+_decode_meta = msgspec.msgpack.Decoder(Meta).decode
+_decode_last = msgspec.msgpack.Decoder(tuple[Version, list[bytes]]).decode
+
+
+class Replay:
+    """Applies the epochs that count to a store: complete, of the generation then in force, consecutive."""
+
+    def __init__(self, store: Store, is_output: Callable[[bytes], bool]) -> None:
+        self._store = store
+        self._is_output = is_output
+        raw = store.get(META)
+        self._meta = EMPTY if raw is None else _decode_meta(raw)
+        self._lineage = Lineage(self._meta.generation, self._meta.epoch)
+        self._changes: dict[bytes, bytes | None] = {}
+        raw = store.get(LAST)
+        self._last: tuple[Version, list[bytes]] = ((-1, 0), []) if raw is None else _decode_last(raw)
+        self._box = dict.fromkeys(self._last[1], self._last[0])
+
+    @property
+    def position(self) -> int:
+        """Where in the changelog the store stands: read on from here."""
+        return self._meta.position
+
+    def feed(self, offset: int, record: bytes) -> None:
+        epoch = self._lineage.feed(offset, record)
+        if epoch is None or epoch.epoch <= self._meta.epoch:
+            return
+        if epoch.epoch != self._meta.epoch + 1:
+            raise Damaged(f"the changelog goes from epoch {self._meta.epoch} to {epoch.epoch}: records are missing")
+        self._apply(epoch)
+        if len(self._changes) >= _CHANGES_PER_WRITE:
+            self._write()
+
+    def finish(self, takeover: int, lagging: bool) -> tuple[Meta, dict[bytes, Version]]:
+        """Write the rest. Returns where the store stands, and the outputs of the last epoch with their versions."""
+        if self._meta.position > takeover:
+            raise Damaged(f"the store is at changelog position {self._meta.position}, the log ends at {takeover}")
+        self._meta = Meta(takeover, self._meta.epoch, takeover + 1, self._meta.header)
+        if lagging:
+            self._update_outbox()
+        self._write()
+        return self._meta, dict.fromkeys(self._last[1], self._last[0])
+
+    def _apply(self, epoch: Epoch) -> None:
+        version = (epoch.generation, epoch.epoch)
+        self._changes.update(epoch.changes)
+        self._last = (version, [key for key, value in epoch.changes if value is not None and self._is_output(key)])
+        self._box.update(dict.fromkeys(self._last[1], version))
+        if epoch.header.drained > self._meta.header.drained:
+            self._box = {key: v for key, v in self._box.items() if v[1] > epoch.header.drained}
+        self._meta = Meta(self._lineage.generation, epoch.epoch, epoch.next, epoch.header)
+
+    def _update_outbox(self) -> None:
+        for key, value in self._store.scan(OUTBOX, OUTBOX_END):
+            if decode_version(value)[1] <= self._meta.header.drained:
+                self._changes[key] = None
+        for key, version in self._box.items():
+            if version[1] > self._meta.header.drained:
+                self._changes[OUTBOX + key] = encode_version(version)
+
+    def _write(self) -> None:
+        self._changes[META] = encode(self._meta)
+        self._changes[LAST] = encode(self._last)
+        self._store.write(self._changes)
+        self._changes = {}

@@ -1,0 +1,119 @@
+"""Where a unit's state rests between epochs: an ordered map of bytes with atomic batches, in RocksDB.
+
+It is a copy: what is durable is the changelog. So batches are not synced, and a store that is gone, wiped or old is
+brought up to date from the changelog.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteBufferManager,
+)
+
+from streamlens.errors import Damaged
+
+
+class Store(Protocol):
+    """An ordered map from bytes to bytes."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Entries with low <= key < high in order. Entries written meanwhile may or may not be seen."""
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """All of the changes or none of them, also after a kill; None deletes."""
+
+    def close(self) -> None: ...
+
+
+class Shared:
+    """What the stores of one process share, so that memory does not grow with the number of partitions."""
+
+    def __init__(self, cache_bytes: int = 64 << 20, write_buffer_bytes: int = 128 << 20) -> None:
+        self.cache = Cache(cache_bytes)
+        self.write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
+            write_buffer_bytes, False, self.cache
+        )
+
+
+class RocksStore:
+    """A `Store` in one RocksDB directory, opened by one process only. Raises `Damaged` naming the directory."""
+
+    def __init__(self, path: Path, shared: Shared | None = None) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        try:
+            self._db: Any = Rdict(str(path), _options(shared or Shared()))
+        except Exception as error:  # rocksdict raises plain Exception for everything
+            raise Damaged(
+                f"{path}: RocksDB can't be opened: {error}. It is a copy: stop StreamLens, delete this directory, and"
+                " the next start restores it from the changelog"
+            ) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def scan(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
+        options = ReadOptions()
+        options.set_iterate_upper_bound(high)
+        entries = self._db.iter(options)
+        entries.seek(low)
+        while entries.valid():
+            yield entries.key(), entries.value()
+            entries.next()
+        try:
+            entries.status()
+        except Exception as error:
+            raise Damaged(f"{self._path}: {error}") from error
+
+    def write(self, changes: Mapping[bytes, bytes | None]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in changes.items():
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        self._db.write(batch)
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def wipe(path: Path) -> None:
+    """Remove a store that can't be used; only when it is closed."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _options(shared: Shared) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    # The default silently drops what follows a flipped byte in the middle of the write-ahead log.
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    options.set_write_buffer_manager(shared.write_buffers)
+    options.set_write_buffer_size(32 << 20)
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    # Most lookups are of request ids never seen before: bloom filters on tables and memtable answer them.
+    options.set_memtable_prefix_bloom_ratio(0.1)
+    options.set_memtable_whole_key_filtering(True)
+    table = BlockBasedOptions()
+    table.set_bloom_filter(10, False)
+    table.set_block_cache(shared.cache)
+    table.set_cache_index_and_filter_blocks(True)
+    options.set_block_based_table_factory(table)
+    return options

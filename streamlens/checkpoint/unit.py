@@ -1,0 +1,212 @@
+"""One partition of one stage: the steps of its checkpoint and of its takeover, without any I/O but its store.
+
+The caller (`stage.py`, or a test that crashes between any two steps) appends, publishes and asks the group. The order
+of the steps is the guarantee; each rule here was found necessary by model checking (`docs/decisions/checkpoint.md`).
+"""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+from streamlens.checkpoint.frames import PART_BYTES, Header, Version, epoch_records, is_takeover
+from streamlens.checkpoint.replay import (
+    EMPTY,
+    LAST,
+    META,
+    OUTBOX,
+    OUTBOX_END,
+    Meta,
+    Replay,
+    decode_version,
+    encode,
+    encode_version,
+)
+from streamlens.checkpoint.state import State
+from streamlens.checkpoint.store import Store
+from streamlens.log import UNKNOWN_OFFSET, Run
+
+
+class Logic(Protocol):
+    """What a stage counts. Pure but for its `State`; one instance per unit and takeover."""
+
+    def open(self, state: State, header: bytes, offsets: Mapping[str, int]) -> None:
+        """Build what is kept in memory from a recovered state.
+
+        `header` is what `flush` returned last, b"" at first; `offsets` the next offset of each source topic.
+        """
+
+    def apply(self, topic: str, run: Run) -> None:
+        """Count the records of one run. An exception poisons the unit."""
+
+    def flush(self) -> bytes:
+        """Put all that changed into the state; called at the end of each epoch. Returns the logic's header."""
+
+    def is_output(self, key: bytes) -> bool:
+        """Whether a changed entry of the state is to be published."""
+
+
+class Frame(NamedTuple):
+    """One epoch on its way: everything in it is bytes, taken before the first await."""
+
+    version: Version
+    header: Header
+    changes: dict[bytes, bytes | None]
+    outputs: list[bytes]
+    records: list[bytes]
+
+
+class Unit:
+    """The state machine of one partition. Life: `recover`, then again and again `freeze`, `fenced`, `write`, `acked`."""
+
+    def __init__(self, store: Store, logic: Logic, *, lagging_sink: bool = False, part_bytes: int = PART_BYTES) -> None:
+        self.state = State(store)
+        self.state.is_waiting = self.is_waiting
+        self.logic = logic
+        self.offsets: dict[str, int] = {}
+        self.version: Version = (-1, 0)
+        self._lagging = lagging_sink
+        self._part_bytes = part_bytes
+        self._next_own = 0
+        self._header = EMPTY.header
+        self._recent: dict[bytes, Version] = {}
+        self._acked: set[bytes] = set()
+        self._in_outbox = 0
+        self._drained = 0
+        self._published = True
+
+    # -- takeover ------------------------------------------------------------------------------------------------
+
+    def recover(self, takeover: int, replay: Replay) -> None:
+        """Take the partition as of the takeover record at offset `takeover`, which is the new generation.
+
+        `replay` was fed the changelog from `replay.position` up to, without, the takeover. Raises `Damaged` when
+        store and changelog contradict each other.
+        """
+        meta, self._recent = replay.finish(takeover, self._lagging)
+        self.version = (takeover, meta.epoch)
+        self.offsets = dict(meta.header.offsets)
+        self._header = meta.header
+        self._next_own = takeover + 1
+        self._drained = meta.header.drained
+        self._in_outbox = sum(1 for _ in self.state.store.scan(OUTBOX, OUTBOX_END))
+        self._published = not self._recent
+        self.logic.open(self.state, meta.header.logic, self.offsets)
+
+    def unpublished(self) -> dict[bytes, Version]:
+        """Outputs of the last epoch, in order: after a takeover, publish them again under these stored versions."""
+        return dict(self._recent)
+
+    # -- the epoch -----------------------------------------------------------------------------------------------
+
+    def apply(self, topic: str, run: Run) -> bool:
+        """Count a run of records; what the state has seen already is dropped. False: it begins too late, seek back."""
+        expected = self.offsets.get(topic, 0)
+        if run.next <= expected:
+            return True
+        if run.first > expected:
+            return False
+        self.logic.apply(topic, run if run.first == expected else run.after(expected))
+        self.offsets[topic] = run.next
+        return True
+
+    def freeze(self) -> Frame | None:
+        """End the epoch here: serialise what changed, before any await. None when nothing did."""
+        assert self._published, "the outputs of an epoch are acknowledged before the next one's append"
+        logic_header = self.logic.flush()
+        header = Header(dict(self.offsets), self._drained_now(), logic_header)
+        if not len(self.state) and header.offsets == self._header.offsets:
+            return None
+        changes = self.state.freeze()
+        version = (self.version[0], self.version[1] + 1)
+        self.version = version  # Never used again with other content: a lost frame ends in a new takeover.
+        outputs = [key for key, value in changes.items() if value is not None and self.logic.is_output(key)]
+        records = epoch_records(version, header, list(changes.items()), self._part_bytes)
+        return Frame(version, header, changes, outputs, records)
+
+    def fenced(self, frame: Frame, base: int, between: Iterable[bytes]) -> bool:
+        """Whether the partition was lost, judged after the append of `frame`, acknowledged with `base`.
+
+        `between` gives the records from `gap(base)`, read only when there is one. Fenced: drop this unit, write no
+        store, publish nothing. Checking before the append is not enough: a takeover may come just before it.
+        """
+        if base == UNKNOWN_OFFSET or base < self._next_own:
+            return True  # Its fate is unknown: only a new takeover can tell.
+        if base > self._next_own and any(is_takeover(record) for record in between):
+            return True
+        self._next_own = base + len(frame.records)
+        return False
+
+    def gap(self, base: int) -> range:
+        """The offsets between the previous own record and this append: whoever wrote there is not us."""
+        return range(self._next_own, base)
+
+    def write(self, frame: Frame) -> None:
+        """Make the store hold the epoch, in one batch. An exception here must end the process."""
+        meta = Meta(*frame.version, self._next_own, frame.header)
+        batch = dict(frame.changes)
+        batch[META] = encode(meta)
+        batch[LAST] = encode((frame.version, frame.outputs))
+        if self._lagging:
+            self._move_to_outbox(batch)
+        self.state.store.write(batch)
+        self.state.thaw()
+        self._header = frame.header
+        self._recent = dict.fromkeys(frame.outputs, frame.version)
+        self._published = not frame.outputs
+
+    # -- what is published ---------------------------------------------------------------------------------------
+
+    def published(self) -> None:
+        """The log's sinks have all outputs of the last epoch. Without a lagging sink that is all there is to do."""
+        self._published = True
+        if not self._lagging:
+            self._recent = {}
+
+    def acked(self, versions: Mapping[bytes, Version]) -> None:
+        """The lagging sink has these outputs in these versions."""
+        for key, version in versions.items():
+            if self._recent.get(key) == version:
+                del self._recent[key]
+            if self._in_outbox:
+                stored = self.state.store.get(OUTBOX + key)
+                if stored is not None and decode_version(stored) <= version:
+                    self._acked.add(key)
+
+    def waiting(self, limit: int) -> dict[bytes, Version]:
+        """Outputs that the lagging sink does not have yet: the last epoch's first, then older ones from the store."""
+        if self._recent or not self._in_outbox:
+            return dict(islice(self._recent.items(), limit))
+        stored = self.state.store.scan(OUTBOX, OUTBOX_END)
+        keys = ((key[len(OUTBOX) :], value) for key, value in stored)
+        return {
+            key: decode_version(value) for key, value in islice((e for e in keys if e[0] not in self._acked), limit)
+        }
+
+    def is_waiting(self, key: bytes) -> bool:
+        """Whether an output of this key is not yet with all sinks; its entry must not be deleted before."""
+        return key in self._recent or (self._in_outbox > 0 and self.state.store.get(OUTBOX + key) is not None)
+
+    @property
+    def backlog(self) -> int:
+        """How many outputs wait for the lagging sink."""
+        return len(self._recent) + self._in_outbox - len(self._acked)
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _drained_now(self) -> int:
+        """The epoch up to which all outputs are with all sinks, as far as this unit knows."""
+        if not self._recent and self._in_outbox == len(self._acked):
+            self._drained = self.version[1]
+        return self._drained
+
+    def _move_to_outbox(self, batch: dict[bytes, bytes | None]) -> None:
+        """What the lagging sink has not acknowledged moves from memory to the store, a key's latest version only."""
+        get = self.state.store.get
+        for key in self._acked:
+            batch[OUTBOX + key] = None
+        for key, version in self._recent.items():
+            self._in_outbox += get(OUTBOX + key) is None
+            self._acked.discard(key)
+            batch[OUTBOX + key] = encode_version(version)
+        self._in_outbox -= len(self._acked)
+        self._acked = set()

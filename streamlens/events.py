@@ -1,0 +1,199 @@
+"""The events that applications send, as types, and the one validation that HTTP and the worker share.
+
+Field meanings and limits are the public contract (`docs/api.md`); unknown fields are ignored.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from streamlens.errors import BadEvent
+
+MAX_EVENT_BYTES = 512 * 1024
+MAX_TIME_US = 253_402_300_800_000_000
+"""The end of the year 9999; times are below."""
+MAX_METADATA_BYTES = 4096
+MAX_METADATA_ENTRIES = 32
+
+Id = Annotated[str, Meta(min_length=1, max_length=128)]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Text = Annotated[str, Meta(max_length=256)]
+Count = Annotated[int, Meta(ge=0, le=10_000_000)]
+Millis = Annotated[float, Meta(ge=0, le=3_600_000)]
+Usd = Annotated[float, Meta(ge=0, le=1_000_000)]
+Time = Annotated[datetime, Meta(tz=True)] | int
+Scalars = dict[str, str | int | float | bool | None]
+
+
+class Experiment(msgspec.Struct, frozen=True, gc=False):
+    name: Name
+    variant: Name
+
+
+class Client(msgspec.Struct, frozen=True, gc=False):
+    app: Text | None = None
+    os: Text | None = None
+
+
+class _RequestFields(msgspec.Struct, frozen=True, kw_only=True):
+    request_id: Id
+    tenant_id: Name
+    route: Name
+    model: Name
+    timestamp: Time
+    prompt_tokens: Count | None = None
+    provider: Name | None = None
+    user_id_hash: Text | None = None
+    session_id: Text | None = None
+    stream: bool | None = None
+    metadata: Scalars | None = None
+    experiment: Experiment | None = None
+    model_version: Text | None = None
+    prompt_version: Text | None = None
+    region: Text | None = None
+    client: Client | None = None
+    prompt: object = None
+
+
+class Request(_RequestFields, frozen=True, kw_only=True, gc=False):
+    """An application has sent a request to a model. `timestamp` is its event time."""
+
+
+class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The model has answered, or failed. With `tenant_id` it joins that tenant's request only."""
+
+    request_id: Id
+    timestamp: Time
+    tenant_id: Name | None = None
+    model: Name | None = None
+    latency_ms: Millis | None = None
+    ttft_ms: Millis | None = None
+    completion_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    finish_reason: Text | None = None
+    error: str | None = None
+    error_type: Text | None = None
+    cost_usd: Usd | None = None
+    response: object = None
+
+
+class Call(_RequestFields, frozen=True, kw_only=True, gc=False):
+    """A request and its response in one; `timestamp` is the request's, `latency_ms` is required."""
+
+    latency_ms: Millis
+    ttft_ms: Millis | None = None
+    completion_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    finish_reason: Text | None = None
+    error: str | None = None
+    error_type: Text | None = None
+    cost_usd: Usd | None = None
+    response: object = None
+
+
+KINDS: dict[str, type[Request] | type[Response] | type[Call]] = {"request": Request, "response": Response, "call": Call}
+Event = Request | Response | Call
+
+
+class _Typed(msgspec.Struct, frozen=True, gc=False):
+    type: Literal["request", "response", "call"]
+
+
+_typed_decoder = msgspec.json.Decoder(_Typed)
+_decoders = {kind: msgspec.json.Decoder(struct) for kind, struct in KINDS.items()}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_YEAR_2000_US = 946_684_800_000_000
+_AT = re.compile(r"(?s)(.*) - at `\$\.?([^`]*)`$")
+_MISSING = re.compile(r"missing required field `(\w+)`")
+
+
+def decode(kind: str, raw: bytes) -> Event:
+    """Parse and validate one event of a kind of `KINDS`. Raises `BadEvent` with the field at fault."""
+    event: Event = _parse(_decoders[kind], raw)
+    if b"\\u0000" in raw:
+        _refuse_nul(event)
+    if not isinstance(event, Response) and event.metadata is not None:
+        _check_metadata(event.metadata)
+    if not _YEAR_2000_US <= time_us(event.timestamp) < MAX_TIME_US:
+        raise BadEvent("timestamp", "not between the years 2000 and 9999; a number must be epoch milliseconds")
+    return event
+
+
+def kind_of(raw: bytes) -> str:
+    """The `type` of an event from a body of many: a key of `KINDS`. Raises `BadEvent`; the rest is not validated."""
+    kind: str = _parse(_typed_decoder, raw).type
+    return kind
+
+
+def time_us(time: datetime | int) -> int:
+    """Epoch microseconds of a time as events carry it (RFC 3339, or integer epoch milliseconds)."""
+    if isinstance(time, int):
+        return time * 1000
+    return (time - _EPOCH) // _MICROSECOND
+
+
+ERROR_CLASSES = frozenset(
+    ("timeout", "rate_limit", "server_error", "client_error", "content_filter", "cancelled", "model_error", "other")
+)
+
+
+def error_class(error: str | None, error_type: str | None, finish_reason: str | None) -> str | None:
+    """The class of a failed call, None for a good one; types outside of `ERROR_CLASSES` count as "other"."""
+    if error_type:
+        return error_type if error_type in ERROR_CLASSES else "other"
+    if error or finish_reason == "error":
+        return "other"
+    return None
+
+
+def _parse(decoder: msgspec.json.Decoder[Any], raw: bytes) -> Any:
+    try:
+        if not raw.isascii():
+            raw.decode()  # msgspec does not look into the strings of fields that it skips
+        return decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        raise _bad(str(error)) from None
+    except msgspec.DecodeError as error:
+        raise BadEvent("", str(error) if raw.strip() else "empty") from None
+    except UnicodeDecodeError:
+        raise BadEvent("", "not valid UTF-8") from None
+    except RecursionError:
+        raise BadEvent("", "nested too deeply") from None
+
+
+def _bad(message: str) -> BadEvent:
+    if missing := _MISSING.search(message):
+        path = _AT.match(message)
+        parent = f"{path[2]}." if path and path[2] else ""
+        return BadEvent(parent + missing[1], "required")
+    if path := _AT.match(message):
+        return BadEvent(path[2].removesuffix("[...]"), path[1])
+    return BadEvent("", message)
+
+
+def _refuse_nul(event: Event) -> None:
+    """PostgreSQL takes no NUL in a text. The texts that never get there may have one."""
+    for name in event.__struct_fields__:
+        if name not in ("prompt", "response", "error") and _has_nul(msgspec.to_builtins(getattr(event, name))):
+            raise BadEvent(name, "contains a NUL character")
+
+
+def _has_nul(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(entry) for key, entry in value.items())
+    return isinstance(value, str) and "\x00" in value
+
+
+def _check_metadata(metadata: Scalars) -> None:
+    if len(metadata) > MAX_METADATA_ENTRIES:
+        raise BadEvent("metadata", f"more than {MAX_METADATA_ENTRIES} entries")
+    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
+        raise BadEvent("metadata", f"larger than {MAX_METADATA_BYTES} bytes")

@@ -1,0 +1,75 @@
+"""The two halves of a call, as the join keeps them: a request's and a response's, and what they say together.
+
+Halves are small immutable values; both their in-memory and their stored form (MessagePack arrays) live here.
+"""
+
+import msgspec
+
+from streamlens.events import Call, Request, Response, error_class, time_us
+
+_MS = 1000
+
+
+class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q"):
+    """What a request contributes. `ts_us` is its event time, which decides the window."""
+
+    ts_us: int
+    tenant_id: str
+    route: str
+    model: str
+    provider: str | None
+    prompt_tokens: int
+
+    @classmethod
+    def of(cls, event: Request | Call) -> "RequestHalf":
+        return cls(
+            time_us(event.timestamp),
+            event.tenant_id,
+            event.route,
+            event.model,
+            event.provider,
+            event.prompt_tokens or 0,
+        )
+
+
+class ResponseHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="r"):
+    """What a response contributes. `latency_us` None: the difference of the two timestamps."""
+
+    ts_us: int
+    tenant_id: str | None
+    model: str | None
+    latency_us: int | None
+    ttft_us: int | None
+    completion_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    error_type: str | None
+    cost_pico: int | None
+
+    @classmethod
+    def of(cls, event: Response | Call) -> "ResponseHalf":
+        return cls(
+            time_us(event.timestamp),
+            event.tenant_id,
+            event.model,
+            None if event.latency_ms is None else round(event.latency_ms * _MS),
+            None if event.ttft_ms is None else round(event.ttft_ms * _MS),
+            event.completion_tokens or 0,
+            event.cached_tokens or 0,
+            event.cache_write_tokens or 0,
+            event.reasoning_tokens or 0,
+            error_class(event.error, event.error_type, event.finish_reason),
+            None if event.cost_usd is None else round(event.cost_usd * 1e12),
+        )
+
+    def latency_after(self, request_ts_us: int) -> int:
+        """The call's latency in microseconds: as given, else the time between the halves (0 when clocks disagree)."""
+        if self.latency_us is not None:
+            return self.latency_us
+        return max(0, self.ts_us - request_ts_us)
+
+
+Half = RequestHalf | ResponseHalf
+encode_half = msgspec.msgpack.Encoder().encode
+decode_half = msgspec.msgpack.Decoder(Half).decode

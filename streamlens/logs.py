@@ -1,0 +1,39 @@
+"""Logs: people's lines on a terminal, JSON otherwise, from structlog and from the libraries' standard logging alike."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+
+def configure(log_format: str = "auto", level: int = logging.INFO) -> None:
+    """Send all logs to stderr. `log_format`: auto, text or json."""
+    text = log_format == "text" or (log_format == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if text else "iso", utc=not text),
+    ]
+    render: list[Any] = (
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        if text
+        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for library in ("faust", "mode", "aiokafka", "aiohttp", "asyncio"):
+        logging.getLogger(library).setLevel(logging.WARNING)  # what they tell below that is about themselves

@@ -1,0 +1,103 @@
+"""Brings a stage's rows to Postgres, which may lag behind: what it has not acknowledged waits in the units' state."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+
+from streamlens.checkpoint.frames import Version
+from streamlens.checkpoint.stage import Stage
+from streamlens.checkpoint.unit import Unit
+from streamlens.errors import Unavailable
+from streamlens.postgres.rows import LedgerRow, MetricRow
+
+logger = structlog.get_logger()
+
+_ROWS_PER_WRITE = 5_000
+_RETRY_S = (0.2, 0.5, 1.0, 2.0)
+_LAST_WORDS_S = 2.0
+
+
+class RowLogic(Protocol):
+    """A logic whose outputs are rows."""
+
+    def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow: ...
+
+
+class Sink(Protocol):
+    async def write(self, metrics: list[MetricRow], ledger: list[LedgerRow]) -> None:
+        """Put absolute rows, guarded by version, all or none. Raises `Unavailable` to be called again."""
+
+
+class Outbox:
+    """The lagging sink of one stage."""
+
+    def __init__(self, stage: Stage, sink: Sink) -> None:
+        self._stage = stage
+        self._sink = sink
+        self._wake = asyncio.Event()
+        stage.on_checkpoint = self._wake.set
+
+    @property
+    def backlog(self) -> int:
+        """How many rows wait."""
+        return sum(unit.backlog for unit in self._stage.units.values())
+
+    async def run(self, fatal: Callable[[BaseException], None]) -> None:
+        """Write after each checkpoint, for ever; while Postgres is away, try again with back-off."""
+        tries = 0
+        while True:
+            try:
+                if not await self._write_some():
+                    if tries:
+                        logger.info("postgres has caught up")
+                    tries = 0
+                    await self._wake.wait()
+                self._wake.clear()
+            except Unavailable as error:
+                if tries == 0:
+                    logger.warning("postgres is away, rows wait in the state", reason=str(error))
+                await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+                tries += 1
+            except Exception as error:
+                fatal(error)
+                raise
+
+    async def drain(self) -> None:
+        """Before the end: write what waits, if Postgres takes it at once. What it does not take waits on disk."""
+        try:
+            async with asyncio.timeout(_LAST_WORDS_S):
+                while await self._write_some():
+                    pass
+        except (Unavailable, TimeoutError) as error:
+            logger.warning("rows wait in the state for the next start", rows=self.backlog, reason=str(error))
+
+    async def _write_some(self) -> bool:
+        """One transaction of all units' rows; False when there was nothing to write."""
+        taken: list[tuple[Unit, dict[bytes, Version]]] = []
+        metrics: list[MetricRow] = []
+        ledger: list[LedgerRow] = []
+        room = _ROWS_PER_WRITE
+        for unit in self._stage.units.values():
+            waiting = unit.waiting(room)
+            room -= len(waiting)
+            taken.append((unit, waiting))
+            logic: RowLogic = unit.logic  # type: ignore[assignment]  # a stage with rows has a logic with rows
+            for key, version in waiting.items():
+                value = unit.state.store.get(key)
+                if value is None:
+                    continue  # Deleted since: a later owner had it acknowledged.
+                row = logic.row(key, value, version)
+                if isinstance(row, MetricRow):
+                    metrics.append(row)
+                else:
+                    ledger.append(row)
+            if room <= 0:
+                break
+        if not any(waiting for _, waiting in taken):
+            return False
+        await self._sink.write(metrics, ledger)
+        for unit, waiting in taken:
+            unit.acked(waiting)
+        return True

@@ -1,0 +1,222 @@
+"""The write side of Postgres: guarded upserts of absolute rows, one transaction a call.
+
+A row is replaced only by one of a higher version, so a call may be repeated, reordered or lost without harm.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import orjson
+
+from streamlens.errors import BadSetting, Unavailable
+from streamlens.histogram import quantile
+from streamlens.postgres.connection import connect, open_pool, reader, unavailable
+from streamlens.postgres.rows import LedgerRow, MetricRow
+
+WRITE_S = 10.0
+"""Longest time a write may take, its connection included, before it is given up and raises `Unavailable`."""
+PING_S = 2.0
+
+
+class _Upsert:
+    """The statements that put rows of one table: copied to a temporary table, then inserted or replaced from there."""
+
+    def __init__(self, table: str, key: str, columns: str) -> None:
+        self.columns = columns.split()
+        self.incoming = f"incoming_{table}"
+        names = ", ".join(self.columns)
+        # Types follow the table. A temporary table is this connection's own and is emptied at each commit.
+        self.create = (
+            f"create temporary table {self.incoming} on commit delete rows as select {names} from {table} with no data"
+        )
+        # One order of locking for all writers (no deadlocks), and the highest version where a key comes twice.
+        self.put = f"""
+            insert into {table} ({names})
+            select distinct on ({key}) {names} from {self.incoming} order by {key}, version desc
+            on conflict ({key}) do update set
+                {", ".join(f"{name} = excluded.{name}" for name in self.columns)}, updated_at = now()
+            where excluded.version > {table}.version"""
+
+    async def run(self, connection: asyncpg.Connection, records: Iterable[tuple[Any, ...]]) -> None:
+        await connection.copy_records_to_table(self.incoming, records=_in_turns(records), columns=self.columns)
+        await connection.execute(self.put)
+
+
+_METRICS = _Upsert(
+    "llm_metrics",
+    "tenant_id, route, model, window_start",
+    """tenant_id route model window_start window_end requests errors error_types
+    latency_sum_us latency_min_us latency_max_us latency_zero latency_index latency_count
+    p50_latency_ms p95_latency_ms p99_latency_ms
+    ttft_requests ttft_sum_us ttft_min_us ttft_max_us ttft_zero ttft_index ttft_count p95_ttft_ms
+    prompt_tokens completion_tokens cached_tokens cache_write_tokens reasoning_tokens
+    priced unpriced estimated_cost_usd revision final version""",
+)
+_LEDGER = _Upsert(
+    "llm_ledger",
+    "tenant_id, minute",
+    "tenant_id minute received aggregated pending orphaned duplicate late rejected version",
+)
+
+
+class PostgresStore:
+    """One connection that writes and a small pool that reads. Connections that break are made anew by the next call."""
+
+    def __init__(self, dsn: str, pool: asyncpg.Pool) -> None:
+        self.pool = pool
+        """For `streamlens.postgres.queries`; connects when it is first used."""
+        self._dsn = dsn
+        self._writer: asyncpg.Connection | None = None
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    async def open(cls, dsn: str) -> "PostgresStore":
+        """A store on a database that is migrated. Does not connect yet: what is down now may be up later."""
+        return cls(dsn, await open_pool(dsn))
+
+    async def close(self) -> None:
+        """Close all connections, without waiting for what they do."""
+        self._drop()
+        self.pool.terminate()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the writing connection stands: the last write went well and nothing was seen to break since."""
+        return self._writer is not None and not self._writer.is_closed()
+
+    async def ping(self) -> None:
+        """Prove that Postgres answers. Raises `Unavailable` within `PING_S`."""
+        async with reader(self.pool, PING_S) as connection:
+            await connection.execute("select 1")
+
+    async def write(self, metrics: Sequence[MetricRow], ledger: Sequence[LedgerRow]) -> None:
+        """Put rows, all or none; durable when it returns. Of rows with one key the highest version counts.
+
+        It gives way to other tasks in between: neither the rows nor their cells may change until it returns.
+        Raises `Unavailable` within `WRITE_S` when Postgres is down, silent or in trouble: call again with these rows.
+        """
+
+        if not metrics and not ledger:
+            return
+        with unavailable():
+            async with asyncio.timeout(WRITE_S), self._turn:
+                try:
+                    await self._put(await self._connection(), metrics, ledger)
+                except BaseException:
+                    # Whatever it was (a cancelled call too), the connection may be in the middle of something.
+                    self._drop()
+                    raise
+
+    async def _put(
+        self, connection: asyncpg.Connection, metrics: Sequence[MetricRow], ledger: Sequence[LedgerRow]
+    ) -> None:
+        async with connection.transaction():
+            if metrics:
+                await _METRICS.run(connection, _metric_records(metrics))
+            if ledger:
+                await _LEDGER.run(connection, map(_ledger_record, ledger))
+
+    async def _connection(self) -> asyncpg.Connection:
+        if self._writer is None or self._writer.is_closed():
+            try:
+                connection = await connect(self._dsn, WRITE_S)
+            except BadSetting as error:  # it worked when we started: a password changed, a database is being restored
+                raise Unavailable(str(error)) from error
+            self._writer = connection
+            codec = {"encoder": _jsonb, "decoder": bytes, "format": "binary"}
+            await connection.set_type_codec("jsonb", schema="pg_catalog", **codec)
+            for table in (_METRICS, _LEDGER):
+                await connection.execute(table.create)
+        return self._writer
+
+    def _drop(self) -> None:
+        if self._writer is not None:
+            self._writer.terminate()
+            self._writer = None
+
+
+async def _in_turns(records: Iterable[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:
+    """`records`, with a chance for other tasks every few milliseconds."""
+    for number, record in enumerate(records):
+        if number % 100 == 99:
+            await asyncio.sleep(0)
+        yield record
+
+
+def _metric_records(rows: Sequence[MetricRow]) -> Iterable[tuple[Any, ...]]:
+    for row in rows:
+        cell = row.cell
+        latency = sorted(cell.latency.items())
+        ttft = sorted(cell.ttft.items())
+        yield (
+            row.tenant_id,
+            row.route,
+            row.model,
+            _time(row.window_start_us),
+            _time(row.window_start_us + row.window_us),
+            cell.calls,
+            cell.errors,
+            cell.error_types,
+            cell.latency_sum_us,
+            cell.latency_min_us,
+            cell.latency_max_us,
+            cell.latency_zero,
+            [bucket for bucket, _ in latency],
+            [count for _, count in latency],
+            _ms(quantile(0.50, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
+            _ms(quantile(0.95, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
+            _ms(quantile(0.99, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
+            cell.ttft_calls,
+            cell.ttft_sum_us,
+            cell.ttft_min_us,
+            cell.ttft_max_us,
+            cell.ttft_zero,
+            [bucket for bucket, _ in ttft],
+            [count for _, count in ttft],
+            _ms(quantile(0.95, cell.ttft_zero, cell.ttft, cell.ttft_min_us, cell.ttft_max_us)),
+            cell.prompt_tokens,
+            cell.completion_tokens,
+            cell.cached_tokens,
+            cell.cache_write_tokens,
+            cell.reasoning_tokens,
+            cell.priced,
+            cell.unpriced,
+            Decimal(cell.cost_pico).scaleb(-12) if cell.priced else None,
+            row.revision,
+            row.final,
+            row.version,
+        )
+
+
+def _ledger_record(row: LedgerRow) -> tuple[Any, ...]:
+    return (
+        row.tenant_id,
+        _time(row.minute_us),
+        row.received,
+        row.aggregated,
+        row.pending,
+        row.orphaned,
+        row.duplicate,
+        row.late,
+        row.rejected,
+        row.version,
+    )
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _time(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def _ms(us: float | None) -> float | None:
+    return None if us is None else us / 1000
+
+
+def _jsonb(value: object) -> bytes:
+    return b"\x01" + orjson.dumps(value)  # the binary form of jsonb: its version, then the text

@@ -1,0 +1,49 @@
+"""One process: event loop, logs, Faust's worker around the app, and the file that tells others where it serves."""
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import uvloop
+
+from streamlens import logs
+from streamlens.settings import Settings
+
+RUN_FILE = "run.json"
+
+
+def run(settings: Settings, *, demo: bool = False) -> NoReturn:
+    """Run the app until a signal ends it; exits with code 0 then, and with 1 when something broke."""
+    logs.configure(settings.log_format)
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # before Faust is imported
+    import faust
+
+    from streamlens.app import app
+
+    stop = asyncio.Event()
+    run_file = settings.data_dir / RUN_FILE
+    app.runtime.on_ready = lambda: _ready(settings, run_file, stop, demo=demo)
+    worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, console_port=0)
+    try:
+        worker.execute_from_commandline()
+    finally:
+        stop.set()
+        run_file.unlink(missing_ok=True)
+    sys.exit(0)
+
+
+def _ready(settings: Settings, run_file: Path, stop: asyncio.Event, *, demo: bool) -> None:
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    url = f"http://{host}:{settings.http_port}"
+    run_file.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    print(f"ready {url}", flush=True)
+    if demo:
+        from streamlens.simulate.run import run_demo
+
+        _tasks.add(asyncio.get_running_loop().create_task(run_demo(url, stop)))
+
+
+_tasks: set["asyncio.Task[None]"] = set()

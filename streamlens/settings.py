@@ -1,0 +1,95 @@
+"""All settings, read once from the environment, validated whole, frozen. Nothing else reads the environment.
+
+Faust's own settings keep the prefix `FAUST_`. `.env.example` lists every name with unit, default and meaning of zero.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from streamlens.errors import BadSetting
+
+PREFIX = "STREAMLENS_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One process' settings. Field names are the names of the environment in lower case, without `STREAMLENS_`."""
+
+    kafka_brokers: str = ""
+    """Comma separated; empty: the local log in the data directory."""
+    postgres_dsn: str = ""
+    """Empty: an embedded PostgreSQL in the data directory."""
+    http_port: int = 8080
+    consumer_group: str = "metrics-processor-group"
+    """Also the Faust app id, from which the changelog topics have their names."""
+
+    data_dir: Path = Path(".streamlens")
+    http_host: str = "127.0.0.1"
+    partitions: int = 4
+    checkpoint_interval_s: float = 0.5
+    window_s: int = 60
+    join_timeout_s: int = 300
+    out_of_order_s: int = 30
+    allowed_lateness_s: int = 3600
+    max_future_s: int = 60
+    log_sync: Literal["always", "os"] = "always"
+    log_retention_h: float = 24.0
+    """0 keeps everything."""
+    max_body_mib: int = 16
+    """For bulk bodies, after decompression."""
+    prices_file: Path | None = None
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """auto: people's lines on a terminal, JSON otherwise."""
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str]) -> "Settings":
+        """Read and validate. Raises `BadSetting` that names the variable as the user wrote it."""
+        names = {_variable(field): field for field in cls.__struct_fields__}
+        for name in environ:
+            if name.startswith(PREFIX) and name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                raise BadSetting(f"unknown setting {name}" + (f"; did you mean {near[0]}?" if near else ""))
+        given = {field: environ[name] for name, field in names.items() if environ.get(name, "") != ""}
+        try:
+            settings = msgspec.convert(given, cls, strict=False, dec_hook=lambda kind, value: kind(value))
+        except msgspec.ValidationError as error:
+            message, _, path = str(error).partition(" - at `$.")
+            raise BadSetting(f"{_variable(path.rstrip('`'))}: {message}") from None
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        for field, low, high in (
+            ("http_port", 0, 65535),
+            ("partitions", 1, 256),
+            ("checkpoint_interval_s", 0.01, 60),
+            ("window_s", 1, 86_400),
+            ("join_timeout_s", 0, 86_400),
+            ("out_of_order_s", 0, 86_400),
+            ("allowed_lateness_s", 1, 30 * 86_400),
+            ("max_future_s", 0, 86_400),
+            ("log_retention_h", 0, 10_000),
+            ("max_body_mib", 1, 1024),
+        ):
+            if not low <= getattr(self, field) <= high:
+                raise BadSetting(f"{_variable(field)} must be between {low} and {high}, not {getattr(self, field)}")
+        if not self.join_timeout_s + self.out_of_order_s < self.allowed_lateness_s:
+            raise BadSetting(
+                f"{PREFIX}JOIN_TIMEOUT_S + {PREFIX}OUT_OF_ORDER_S must be below {PREFIX}ALLOWED_LATENESS_S"
+                f" ({self.join_timeout_s} + {self.out_of_order_s} against {self.allowed_lateness_s})"
+            )
+
+    @property
+    def window_us(self) -> int:
+        return self.window_s * 1_000_000
+
+
+_BARE = ("kafka_brokers", "postgres_dsn", "http_port", "consumer_group")
+
+
+def _variable(field: str) -> str:
+    """The environment's name of a field; the four of the original service have no prefix."""
+    return field.upper() if field in _BARE else PREFIX + field.upper()

@@ -1,0 +1,67 @@
+"""Who calls what in simulated traffic: names, models and failures, drawn from a seeded generator."""
+
+from random import Random
+from typing import NamedTuple
+
+MODELS: tuple[tuple[str | None, str, int], ...] = (
+    ("openai", "gpt-4o-mini", 40),
+    ("openai", "gpt-4o", 20),
+    ("anthropic", "claude-sonnet-4-5", 15),
+    ("google", "gemini-2.5-flash", 12),
+    (None, "mistral-large-latest", 8),
+    (None, "acme-chat-7b", 5),
+)
+"""(provider, model, weight). No catalogue knows the last one: its calls are unpriced."""
+
+ROUTES = ("chat", "search", "summarize", "agent/plan", "extract")
+TENANTS = ("acme", "globex", "initech", "umbrella", "hooli")
+
+FAILURES: tuple[tuple[str | None, str | None, int], ...] = (
+    ("timeout", "upstream timed out", 30),
+    ("rate_limit", "too many requests", 25),
+    ("server_error", "upstream answered 500", 20),
+    ("content_filter", None, 10),
+    ("gpu_on_fire", "device lost", 5),
+    (None, "connection closed", 10),
+)
+"""(error_type, error, weight): classes of the contract, one outside of it, and one with a text alone."""
+
+_MODEL_WEIGHTS = [weight for *_, weight in MODELS]
+_FAILURE_WEIGHTS = [weight for *_, weight in FAILURES]
+
+
+class Caller(NamedTuple):
+    """The series a call belongs to."""
+
+    tenant_id: str
+    route: str
+    model: str
+    provider: str | None
+
+
+def tenant(number: int) -> str:
+    """The name of tenant `number`, from 0."""
+    return TENANTS[number] if number < len(TENANTS) else f"tenant-{number + 1}"
+
+
+def draw_caller(random: Random, tenants: int) -> Caller:
+    """One of `tenants` tenants (the first ones are the busiest), a route and a model."""
+    number = min(int(random.random() ** 2 * tenants), tenants - 1)
+    provider, model, _ = random.choices(MODELS, _MODEL_WEIGHTS)[0]
+    return Caller(tenant(number), random.choice(ROUTES), model, provider)
+
+
+def draw_failure(random: Random) -> tuple[str | None, str | None]:
+    """(error_type, error) of a failed call."""
+    error_type, error, _ = random.choices(FAILURES, _FAILURE_WEIGHTS)[0]
+    return error_type, error
+
+
+def draw_cache(random: Random, prompt_tokens: int) -> tuple[int, int]:
+    """(cached, cache_write) tokens of a call, together at most `prompt_tokens`; mostly none."""
+    kind = random.random()
+    if kind < 0.15:
+        return int(prompt_tokens * random.uniform(0.3, 0.9)), 0
+    if kind < 0.20:
+        return 0, prompt_tokens // 2
+    return 0, 0

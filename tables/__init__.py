@@ -1,0 +1,1 @@
+"""The table families that the agents keep, one a file."""

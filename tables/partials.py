@@ -1,0 +1,26 @@
+"""One partition's sums per window and series, before they are merged with the other partitions'.
+
+Keys: b"w" + window + tenant NUL route NUL model -> `Cell`.
+"""
+
+from streamlens.cell import Cell, decode_cell
+from tables.windowed import Windowed, window_key
+
+PREFIX = b"w"
+
+
+class Partials(Windowed[Cell]):
+    """Cells by window and series. Names hold no NUL, so keys are unique."""
+
+    def __init__(self) -> None:
+        super().__init__(PREFIX, Cell, Cell.encode, decode_cell)
+
+    def cell(self, window: int, tenant_id: str, route: str, model: str) -> Cell:
+        """The cell of a series, to be changed."""
+        return self.change(window_key(PREFIX, window, f"{tenant_id}\0{route}\0{model}".encode()))
+
+
+def series_of(key: bytes) -> tuple[str, str, str]:
+    """(tenant, route, model) of a key."""
+    tenant_id, route, model = key[5:].decode().split("\0")
+    return tenant_id, route, model

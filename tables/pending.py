@@ -1,0 +1,92 @@
+"""Halves of calls that wait for their other half, and marks of ids that are joined: the table of the join.
+
+Keys: b"h" + request id -> the half; b"m" + request id -> the latest window seen under a joined id, 4 bytes.
+All waiting halves are in memory too; the state holds those that outlived an epoch.
+"""
+
+from collections.abc import Iterator
+
+from streamlens.checkpoint.state import State
+from streamlens.join import Half, decode_half, encode_half
+
+_HALF, _HALF_END = b"h", b"i"
+_MARK, _MARK_END = b"m", b"n"
+_SWEPT_AT_LEAST = 1_000
+
+
+class Pending:
+    """Which request ids wait, and which are done."""
+
+    def __init__(self) -> None:
+        self._state: State
+        self._new: dict[str, Half] = {}
+        self._stored: dict[str, Half] = {}
+        self._gone: list[str] = []
+        self._marks: dict[str, int] = {}
+        self._cursor = _MARK
+
+    def open(self, state: State) -> None:
+        self._state = state
+        self._stored = {key[1:].decode(): decode_half(raw) for key, raw in state.scan(_HALF, _HALF_END)}
+
+    def __len__(self) -> int:
+        return len(self._new) + len(self._stored)
+
+    def get(self, request_id: str) -> Half | None:
+        """The half that waits under an id."""
+        return self._new.get(request_id) or self._stored.get(request_id)
+
+    def add(self, request_id: str, half: Half) -> None:
+        self._new[request_id] = half
+
+    def remove(self, request_id: str) -> None:
+        """Forget a waiting half. One that came in this epoch was never written, and is not now."""
+        if self._new.pop(request_id, None) is None and self._stored.pop(request_id, None) is not None:
+            self._gone.append(request_id)
+
+    def mark(self, request_id: str, window: int) -> None:
+        """Remember a joined id until its window has expired."""
+        self._marks[request_id] = window
+
+    def marked(self, request_id: str) -> int | None:
+        """The latest window seen under a joined id; None when it is not joined. An expired mark may still be there."""
+        window = self._marks.get(request_id)
+        if window is not None:
+            return window
+        raw = self._state.get(_MARK + request_id.encode())
+        return None if raw is None else int.from_bytes(raw, "big")
+
+    def waiting(self) -> Iterator[tuple[str, Half]]:
+        yield from self._stored.items()
+        yield from self._new.items()
+
+    def flush(self, expired: int) -> None:
+        """Put the changes into the state; sweep away marks of expired windows."""
+        put, delete = self._state.put, self._state.delete
+        for request_id in self._gone:
+            delete(_HALF + request_id.encode())
+        for request_id, half in self._new.items():
+            put(_HALF + request_id.encode(), encode_half(half))
+        for request_id, window in self._marks.items():
+            put(_MARK + request_id.encode(), window.to_bytes(4, "big"))
+        self._sweep(expired, max(_SWEPT_AT_LEAST, 2 * len(self._marks)))
+        self._stored.update(self._new)
+        self._new, self._gone, self._marks = {}, [], {}
+
+    def _sweep(self, expired: int, limit: int) -> None:
+        """Delete expired marks from the store, a piece at a time, at twice the speed at which marks come.
+
+        An expired mark means nothing to any reader (its events are late), so this is no change of the state and is
+        not in the changelog.
+        """
+        gone: dict[bytes, bytes | None] = {}
+        for i, (key, raw) in enumerate(self._state.store.scan(self._cursor, _MARK_END)):
+            if i >= limit:
+                self._cursor = key
+                break
+            if int.from_bytes(raw, "big") <= expired:
+                gone[key] = None
+        else:
+            self._cursor = _MARK
+        if gone:
+            self._state.store.write(gone)

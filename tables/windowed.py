@@ -1,0 +1,93 @@
+"""Rows by window: the part that the windowed families share. Open rows live in memory, closed ones rest in the state."""
+
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
+
+from streamlens.checkpoint.state import State
+
+_CACHED_ROWS = 200_000
+
+Row = TypeVar("Row")
+
+
+def window_key(prefix: bytes, window: int, name: bytes = b"") -> bytes:
+    """The state's key of a row; keys of one prefix sort by window. `name` is unique within a window."""
+    return prefix + window.to_bytes(4, "big") + name
+
+
+def window_of(key: bytes) -> int:
+    return int.from_bytes(key[1:5], "big")
+
+
+class Windowed(Generic[Row]):
+    """Rows of one family, by `window_key`. Changes stay in memory until `flush`."""
+
+    def __init__(
+        self, prefix: bytes, new: Callable[[], Row], encode: Callable[[Row], bytes], decode: Callable[[bytes], Row]
+    ) -> None:
+        self._prefix = prefix
+        self._new = new
+        self._encode = encode
+        self._decode = decode
+        self._state: State
+        self._cache: dict[bytes, Row] = {}
+        self._dirty: dict[bytes, Row] = {}
+        self._floor = 0
+
+    def open(self, state: State) -> None:
+        self._state = state
+
+    def change(self, key: bytes) -> Row:
+        """The row of a key, to be changed: it is written at the next flush. New where there is none."""
+        row = self._dirty.get(key)
+        if row is None:
+            row = self._dirty[key] = self.look(key)
+        return row
+
+    def look(self, key: bytes) -> Row:
+        """The row of a key, to be read; a new one where there is none."""
+        row = self._cache.get(key)
+        if row is None:
+            raw = self._state.get(key)
+            row = self._cache[key] = self._new() if raw is None else self._decode(raw)
+        return row
+
+    def keys(self, low: int, high: int) -> Iterator[bytes]:
+        """Keys of the windows low to high, changed and stored ones."""
+        begin, end = window_key(self._prefix, max(low, 0)), window_key(self._prefix, high + 1)
+        yield from [key for key in self._dirty if begin <= key < end]
+        for key, _ in self._state.scan(begin, end):
+            if key not in self._dirty:
+                yield key
+
+    def changed(self) -> Iterator[tuple[bytes, Row]]:
+        return iter(self._dirty.items())
+
+    def flush(self, expired: int) -> None:
+        """Put the changed rows into the state, and delete rows of expired windows.
+
+        A row that changed in this epoch, or that a sink still waits for, is published first and goes with a later one.
+        """
+        state, encode = self._state, self._encode
+        for key, row in self._dirty.items():
+            state.put(key, encode(row))
+        if self._floor <= expired:
+            self._expire(expired)
+        self._dirty.clear()
+        if len(self._cache) > _CACHED_ROWS:
+            self._cache.clear()
+
+    def _expire(self, expired: int) -> None:
+        low, high = window_key(self._prefix, self._floor), window_key(self._prefix, expired + 1)
+        self._floor = expired + 1
+        for key in [key for key, _ in self._state.scan(low, high)]:
+            if key in self._dirty or self._state.is_waiting(key):
+                self._floor = min(self._floor, window_of(key))
+            else:
+                self._state.delete(key)
+                self._cache.pop(key, None)
+
+    def rest(self, closed: int) -> None:
+        """Rows of closed windows leave the memory; a later event finds them in the state."""
+        for key in [key for key in self._cache if window_of(key) <= closed and key not in self._dirty]:
+            del self._cache[key]

@@ -1,0 +1,74 @@
+"""Rows merged over all partitions of stage one: the windows of `llm_metrics`, and the ledger's rows likewise.
+
+Keys: as stage one's (b"w" or b"l" + window + names) -> `Merged`; b"k" + partition -> how far that partition is closed.
+"""
+
+import msgspec
+
+from streamlens.cell import Cell, decode_cell
+from streamlens.checkpoint.frames import Version
+from tables.ledger import Entry, decode_entry
+from tables.windowed import Windowed
+
+
+class Slot(msgspec.Struct, array_like=True, frozen=True):
+    """One partition's whole contribution to a row, as it sent it last."""
+
+    version: Version
+    content: bytes
+
+
+class Merged(msgspec.Struct, array_like=True):
+    """One row: a slot for each partition that contributed. `revision` counts its published changes."""
+
+    revision: int = 0
+    final: bool = False
+    slots: dict[int, Slot] = {}
+
+    def accept(self, partition: int, slot: Slot) -> bool:
+        """Take a contribution; only a higher version than the partition's last one changes anything."""
+        have = self.slots.get(partition)
+        if have is not None and slot.version <= have.version:
+            return False
+        self.slots[partition] = slot
+        return True
+
+    def cell(self) -> Cell:
+        """The sum of all partitions' cells."""
+        total = Cell()
+        for slot in self.slots.values():
+            total.merge(decode_cell(slot.content))
+        return total
+
+    def entry(self) -> Entry:
+        """The sum of all partitions' ledger entries."""
+        total = Entry()
+        for slot in self.slots.values():
+            total.merge(decode_entry(slot.content))
+        return total
+
+
+_encode = msgspec.msgpack.Encoder().encode
+decode_merged = msgspec.msgpack.Decoder(Merged).decode
+
+
+def merged(prefix: bytes) -> Windowed[Merged]:
+    return Windowed(prefix, Merged, _encode, decode_merged)
+
+
+class Closed(msgspec.Struct, array_like=True, frozen=True):
+    """What a partition of stage one has announced: its last closed and its last expired window."""
+
+    version: Version = (-1, 0)
+    closed: int = -1
+    expired: int = -1
+
+
+CLOSED = b"k"
+CLOSED_END = b"l"
+encode_closed_slot = msgspec.msgpack.Encoder().encode
+decode_closed_slot = msgspec.msgpack.Decoder(Closed).decode
+
+
+def closed_key(partition: int) -> bytes:
+    return CLOSED + partition.to_bytes(2, "big")

@@ -1,0 +1,1 @@
+"""Ingestion, query, health and pages, as Faust web views."""

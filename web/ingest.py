@@ -1,0 +1,186 @@
+"""`POST /v1/llm/…`: events come in, are validated, and are in the log before the answer says so.
+
+What is written are the bytes as sent; the worker validates them again, as it does for those of other producers.
+"""
+
+import asyncio
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+
+import msgspec
+import orjson
+from aiohttp import web
+from faust.web import View
+
+from streamlens.app import app
+from streamlens.errors import BadEvent, Unavailable
+from streamlens.events import MAX_EVENT_BYTES, decode, kind_of, time_us
+from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
+from streamlens.metrics import EVENTS, INGEST_BYTES
+from streamlens.partitioner import partition_of
+from streamlens.topics import INPUTS
+from web.body import body_of
+from web.problem import Problem
+from web.services import Services, current
+
+TOPICS = {kind: topic for topic, kind in INPUTS.items()}
+MAX_ERRORS = 100
+"""So many bad events of a bulk body are named; all are counted."""
+
+_SLICE_S = 0.02
+"""A bulk body gives way to other requests after this much work."""
+_ACCEPTED = orjson.dumps({"status": "accepted"})
+_MIN_EVENT_BYTES = 20
+"""No event is as small, by far; only bodies full of junk have items of fewer bytes on average."""
+_lines = re.compile(rb"\S[^\n]*").finditer
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class _Event(View):
+    """One event of the kind that a subclass names."""
+
+    kind: str
+
+    async def post(self, request: web.Request, **_: Any) -> web.Response:
+        services = current()
+        try:
+            async with body_of(request, MAX_EVENT_BYTES) as body:
+                INGEST_BYTES.inc(len(body))
+                tp, record = _checked(self.kind, body, services, _latest_us(services))
+                await _append(services.log, {tp: [record]})
+        except (Problem, BadEvent):
+            EVENTS.labels(self.kind, "rejected").inc()
+            raise
+        EVENTS.labels(self.kind, "accepted").inc()
+        return web.Response(status=202, body=_ACCEPTED, content_type="application/json")
+
+
+@app.page("/v1/llm/request")
+class RequestEvent(_Event):
+    """A request was sent to a model."""
+
+    kind = "request"
+
+
+@app.page("/v1/llm/response")
+class ResponseEvent(_Event):
+    """The model has answered."""
+
+    kind = "response"
+
+
+@app.page("/v1/llm/call")
+class CallEvent(_Event):
+    """A request and its response in one."""
+
+    kind = "call"
+
+
+@app.page("/v1/llm/events")
+class Events(View):
+    """Many events, as NDJSON or a JSON array; each has `type`. Good ones count, bad ones are named by their index."""
+
+    async def post(self, request: web.Request, **_: Any) -> web.Response:
+        services = current()
+        try:
+            async with body_of(request, services.settings.max_body_mib << 20) as body:
+                INGEST_BYTES.inc(len(body))
+                bulk = await _sorted(body, services)
+                if bulk.batches:
+                    await _append(services.log, bulk.batches)
+        except (Problem, BadEvent):
+            EVENTS.labels("unknown", "rejected").inc()
+            raise
+        for counts, outcome in ((bulk.accepted, "accepted"), (bulk.rejected, "rejected")):
+            for kind, count in counts.items():
+                EVENTS.labels(kind, outcome).inc(count)
+        answer = {"accepted": bulk.accepted.total(), "rejected": bulk.rejected.total(), "errors": bulk.errors}
+        if not bulk.batches:
+            first = bulk.errors[0]
+            raise Problem(400, f"no event is good; the first: {first['detail']}", field=first["field"], extra=answer)
+        body = orjson.dumps({"status": "accepted", **answer})
+        return web.Response(status=202, body=body, content_type="application/json")
+
+
+class _Bulk:
+    """The events of one body, sorted by partition; `errors` has the first bad ones."""
+
+    def __init__(self) -> None:
+        self.batches: defaultdict[TP, list[Record]] = defaultdict(list)
+        self.accepted: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self.errors: list[dict[str, Any]] = []
+
+
+async def _sorted(body: bytes, services: Services) -> _Bulk:
+    """Validate each event of `body`. Raises `BadEvent` when there is none, or the array itself is malformed."""
+    bulk = _Bulk()
+    latest_us = _latest_us(services)
+    pause_at = perf_counter() + _SLICE_S
+    index = -1
+    for index, raw in enumerate(_items(body)):
+        kind = "unknown"
+        try:
+            kind = kind_of(raw)
+            tp, record = _checked(kind, raw, services, latest_us)
+        except BadEvent as error:
+            bulk.rejected[kind] += 1
+            if len(bulk.errors) < MAX_ERRORS:
+                bulk.errors.append({"index": index, "field": error.field, "detail": error.detail})
+        else:
+            bulk.accepted[kind] += 1
+            bulk.batches[tp].append(record)
+        if perf_counter() > pause_at:
+            await asyncio.sleep(0)
+            pause_at = perf_counter() + _SLICE_S
+    if index < 0:
+        raise BadEvent("", "the body has no events")
+    return bulk
+
+
+def _items(body: bytes) -> Iterator[bytes]:
+    """The events of an array, or the lines of NDJSON that are not blank."""
+    if body.lstrip()[:1] == b"[":
+        try:
+            items = _split_array(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadEvent("", f"not a JSON array: {error}") from None
+        except RecursionError:
+            raise BadEvent("", "nested too deeply") from None
+        _check_density(len(items), body)
+        yield from map(bytes, items)
+        return
+    for count, line in enumerate(_lines(body)):
+        _check_density(count, body)
+        yield line[0].rstrip()
+
+
+def _check_density(count: int, body: bytes) -> None:
+    """Refuse millions of `{}` at once, instead of one after the other."""
+    if count > 1000 and count * _MIN_EVENT_BYTES > len(body):
+        raise BadEvent("", "more items than a body of this size can have as events")
+
+
+def _checked(kind: str, raw: bytes, services: Services, latest_us: int) -> tuple[TP, Record]:
+    """Where an event belongs, and its record. Raises `BadEvent`."""
+    if len(raw) > MAX_EVENT_BYTES:
+        raise BadEvent("", f"larger than {MAX_EVENT_BYTES:,} bytes")
+    event = decode(kind, raw)
+    if time_us(event.timestamp) > latest_us:
+        raise BadEvent("timestamp", f"more than {services.settings.max_future_s} s in the future")
+    key = event.request_id.encode()
+    return TP(TOPICS[kind], partition_of(key, services.partitions)), Record(key, raw)
+
+
+def _latest_us(services: Services) -> int:
+    return services.clock_us() + services.settings.max_future_s * 1_000_000
+
+
+async def _append(log: Log, batches: dict[TP, list[Record]]) -> None:
+    """Write, and return when all is durable. Raises `Unavailable` when it is not, or when nobody can tell."""
+    offsets = await log.append(batches)
+    if UNKNOWN_OFFSET in offsets.values():
+        raise Unavailable("the log did not confirm the write; send again, what is repeated counts once")

@@ -1,0 +1,96 @@
+"""Query parameters, strictly: what is unknown, repeated or malformed is refused by name, never guessed."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from aiohttp import web
+
+from streamlens.events import MAX_TIME_US, time_us
+from web.problem import Problem
+
+_MAX_NAME = 256
+_Aware = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class Parameters:
+    """The query of one request. An empty value counts as not given. All methods raise `Problem` 400 with the field."""
+
+    def __init__(self, request: web.Request, known: Iterable[str]) -> None:
+        self._values: dict[str, str] = {}
+        names = sorted(known)
+        for name, value in request.query.items():
+            if name not in names:
+                raise _bad(name[:64], f"unknown parameter; there are {', '.join(names) or 'none'}")
+            if name in self._values:
+                raise _bad(name, "given more than once")
+            self._values[name] = value
+
+    def name(self, field: str) -> str | None:
+        """A name of the events' contract: at most 256 characters, no NUL."""
+        value = self._values.get(field) or None
+        if value is not None and (len(value) > _MAX_NAME or not _is_text(value)):
+            raise _bad(field, f"not a text of at most {_MAX_NAME} characters")
+        return value
+
+    def time_us(self, field: str) -> int | None:
+        """Epoch microseconds of an event time: RFC 3339 with an offset, or integer epoch milliseconds."""
+        value = self._values.get(field)
+        if not value:
+            return None
+        if value.isascii() and value.isdigit() and len(value) <= 15:
+            us = int(value) * 1000
+        else:
+            # A client that forgot to encode "+01:00" has sent " 01:00".
+            text = value[:11] + value[11:].replace(" ", "+")
+            try:
+                us = time_us(msgspec.convert(text, _Aware))
+            except (msgspec.ValidationError, UnicodeEncodeError):
+                raise _bad(field, "not an RFC 3339 time with an offset, nor integer epoch milliseconds") from None
+        if not 0 <= us < MAX_TIME_US:
+            raise _bad(field, "not between the years 1970 and 9999")
+        return us
+
+    def span_us(self) -> tuple[int | None, int | None]:
+        """`from` and `to`, each None where it is open."""
+        start, end = self.time_us("from"), self.time_us("to")
+        if start is not None and end is not None and start > end:
+            raise _bad("from", "after `to`")
+        return start, end
+
+    def choice(self, field: str, choices: Mapping[str, int], default: str) -> int:
+        """The number that stands for one of the names in `choices`."""
+        value = self._values.get(field) or default
+        if value not in choices:
+            raise _bad(field, f"not one of {', '.join(choices)}")
+        return choices[value]
+
+    def names(self, field: str, choices: Iterable[str], default: str) -> tuple[str, ...]:
+        """A comma separated choice of `choices`, in their order; "none" is the empty one."""
+        value = self._values.get(field) or default
+        given = [] if value == "none" else value.split(",")
+        if len(set(given)) < len(given) or not set(given) <= set(choices):
+            raise _bad(field, f"not `none` nor a comma separated choice of {', '.join(choices)}")
+        return tuple(choice for choice in choices if choice in given)
+
+    def count(self, field: str, low: int, high: int, default: int) -> int:
+        """An integer from `low` to `high`."""
+        value = self._values.get(field)
+        if not value:
+            return default
+        if not (value.isascii() and value.isdigit() and len(value) < 10 and low <= int(value) <= high):
+            raise _bad(field, f"not an integer from {low:,} to {high:,}")
+        return int(value)
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\x00" not in value
+
+
+def _bad(field: str, detail: str) -> Problem:
+    return Problem(400, detail, field=field)

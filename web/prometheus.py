@@ -1,0 +1,19 @@
+"""`GET /metrics`: what this process measures of itself, for Prometheus."""
+
+from typing import Any
+
+from aiohttp import web
+from faust.web import View
+from prometheus_client.exposition import choose_encoder
+
+from streamlens.app import app
+from streamlens.metrics import REGISTRY
+
+
+@app.page("/metrics")
+class Prometheus(View):
+    """Prometheus text, or OpenMetrics where Accept asks for it."""
+
+    async def get(self, request: web.Request, **_: Any) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type, "Vary": "Accept"})

@@ -1,0 +1,61 @@
+"""What the views need of the running process, in one value: the seam between HTTP and everything behind it.
+
+The app installs it once its parts have started; a test installs its own, with no app or broker behind it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from streamlens.errors import Unavailable
+from streamlens.log import Log
+from streamlens.settings import Settings
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One part of the process as `/ready` tells of it; `detail` says what is wrong, or how well it does."""
+
+    ok: bool
+    detail: str = ""
+
+
+class HealthReport(msgspec.Struct, frozen=True):
+    """What must be well before this process should get traffic."""
+
+    log: Part
+    postgres: Part
+    partitions: Part
+    """All partitions that this worker owns are recovered."""
+    lag: Part
+
+    @property
+    def ok(self) -> bool:
+        return self.log.ok and self.postgres.ok and self.partitions.ok and self.lag.ok
+
+
+class Services(msgspec.Struct, frozen=True):
+    """`partitions` is that of the input topics; `pool` an asyncpg pool for reading; `clock_us` the wall clock."""
+
+    log: Log
+    partitions: int
+    pool: Any
+    settings: Settings
+    clock_us: Callable[[], int]
+    health: Callable[[], HealthReport]
+
+
+_installed: Services | None = None
+
+
+def install(services: Services | None) -> None:
+    """Make `services` the ones that views use; None takes them away, when the process stops."""
+    global _installed
+    _installed = services
+
+
+def current() -> Services:
+    """The installed services. Raises `Unavailable` before they are installed, which HTTP answers with 503."""
+    if _installed is None:
+        raise Unavailable("starting")
+    return _installed
