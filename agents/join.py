@@ -128,6 +128,11 @@ class Join:
             return [(TP(PARTIALS, q), record) for q in range(self._options.partitions)]
         return [(TP(PARTIALS, partition_of(key[5:], self._options.partitions)), record)]
 
+    @property
+    def watermark_us(self) -> int:
+        """How far the partition has come in event time; 0 before the first event."""
+        return self._watermark.value_us
+
     # -- one event -----------------------------------------------------------------------------------------------
 
     def _request(self, event: Request, window: int) -> None:

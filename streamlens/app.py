@@ -30,7 +30,7 @@ MODULES = (
 """Modules, not packages: Faust swallows the import errors of a package."""
 
 
-class App(faust.App):  # type: ignore[misc]  # faust's classes are untyped
+class App(faust.App):
     """A Faust app that runs a `Runtime` beside its own services."""
 
     def __init__(self, settings: Settings, **options: Any) -> None:

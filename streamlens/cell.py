@@ -3,6 +3,8 @@
 All fields are integers, so the result does not depend on the order in which calls and cells are added.
 """
 
+from typing import TypeVar
+
 import msgspec
 
 from streamlens.histogram import index
@@ -94,17 +96,21 @@ class Cell(msgspec.Struct, array_like=True):
             self.ttft_max_us = max(self.ttft_max_us, other.ttft_max_us)
         for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for mine, theirs in (
-            (self.latency, other.latency),
-            (self.ttft, other.ttft),
-            (self.error_types, other.error_types),
-        ):
-            for key, count in theirs.items():
-                mine[key] = mine.get(key, 0) + count  # type: ignore[index, call-overload]
+        _add_counts(self.latency, other.latency)
+        _add_counts(self.ttft, other.ttft)
+        _add_counts(self.error_types, other.error_types)
 
     def encode(self) -> bytes:
         """The stored form, MessagePack."""
         return _encoder.encode(self)
+
+
+Key = TypeVar("Key")
+
+
+def _add_counts(mine: dict[Key, int], theirs: dict[Key, int]) -> None:
+    for key, count in theirs.items():
+        mine[key] = mine.get(key, 0) + count
 
 
 _SUMS = tuple(

@@ -6,7 +6,7 @@ merge by addition. The SQL function `histogram_quantile` follows the same rules.
 """
 
 from collections.abc import Mapping
-from math import ceil, log2
+from math import ceil, exp2, log2
 
 SCALE = 5
 _BUCKETS_PER_DOUBLING = 1 << SCALE
@@ -19,13 +19,16 @@ def index(value: int) -> int:
 
 def representative(bucket: int) -> float:
     """The value that stands for a bucket: the harmonic mean of its bounds, where the relative error is smallest."""
-    low = 2.0 ** (bucket / _BUCKETS_PER_DOUBLING)
-    high = 2.0 ** ((bucket + 1) / _BUCKETS_PER_DOUBLING)
+    low = exp2(bucket / _BUCKETS_PER_DOUBLING)
+    high = exp2((bucket + 1) / _BUCKETS_PER_DOUBLING)
     return 2 * low * high / (low + high)
 
 
 def quantile(q: float, zero: int, buckets: Mapping[int, int], low: float, high: float) -> float | None:
-    """The q-quantile (nearest rank, `ceil(q * n)`) in the unit of the values, clamped to [low, high]; None without values."""
+    """The q-quantile by nearest rank, `ceil(q * n)`, in the unit of the values; None without values.
+
+    It is clamped to [low, high], the exact extremes of the values.
+    """
     count = zero + sum(buckets.values())
     if count == 0:
         return None

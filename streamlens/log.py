@@ -17,7 +17,7 @@ UNKNOWN_OFFSET = -1
 
 
 class Record(NamedTuple):
-    """One record to append: `key` decides nothing here (the caller chose the partition), it is stored beside `value`."""
+    """One record to append. `key` is stored beside `value` and decides nothing: the caller chose the partition."""
 
     key: bytes | None
     value: bytes

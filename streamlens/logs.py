@@ -6,6 +6,18 @@ from typing import Any
 
 import structlog
 
+# Faust's services log under the module of our subclass.
+_LIBRARIES = (
+    "faust",
+    "mode",
+    "aiokafka",
+    "aiohttp",
+    "asyncio",
+    "streamlens.app",
+    "streamlens.transports",
+    "web.driver",
+)
+
 
 def configure(log_format: str = "auto", level: int = logging.INFO) -> None:
     """Send all logs to stderr. `log_format`: auto, text or json."""
@@ -35,5 +47,5 @@ def configure(log_format: str = "auto", level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for library in ("faust", "mode", "aiokafka", "aiohttp", "asyncio"):
+    for library in _LIBRARIES:
         logging.getLogger(library).setLevel(logging.WARNING)  # what they tell below that is about themselves

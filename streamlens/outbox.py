@@ -10,6 +10,7 @@ from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.stage import Stage
 from streamlens.checkpoint.unit import Unit
 from streamlens.errors import Unavailable
+from streamlens.metrics import POSTGRES_WRITE_SECONDS
 from streamlens.postgres.rows import LedgerRow, MetricRow
 
 logger = structlog.get_logger()
@@ -97,7 +98,8 @@ class Outbox:
                 break
         if not any(waiting for _, waiting in taken):
             return False
-        await self._sink.write(metrics, ledger)
+        with POSTGRES_WRITE_SECONDS.time():
+            await self._sink.write(metrics, ledger)
         for unit, waiting in taken:
             unit.acked(waiting)
         return True

@@ -27,6 +27,7 @@ def run(settings: Settings, *, demo: bool = False) -> NoReturn:
     run_file = settings.data_dir / RUN_FILE
     app.runtime.on_ready = lambda: _ready(settings, run_file, stop, demo=demo)
     worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, console_port=0)
+    worker.spinner = None  # it would write control characters to whatever stdout is
     try:
         worker.execute_from_commandline()
     finally:

@@ -15,6 +15,7 @@ from streamlens.checkpoint.stage import Stage, StageLogic
 from streamlens.checkpoint.store import RocksStore, Shared
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, TopicSpec
+from streamlens.metrics import CHECKPOINT_AGE, CONSUMER_LAG, WATERMARK_LAG
 from streamlens.outbox import Outbox
 from streamlens.postgres.database import Database
 from streamlens.settings import Settings
@@ -69,6 +70,7 @@ class Runtime:
             lagging_sink=rows,
         )
         self.stages.append(stage)
+        self.stages.sort(key=lambda each: each.lagging_sink)  # modules come in any order; checkpoints go downstream
         if rows:
             self._outboxes.append(Outbox(stage, self.database))
         return stage
@@ -125,6 +127,19 @@ class Runtime:
         """Records in the log that no unit has counted yet."""
         return sum(self.log.end_offset(tp) - offset for tp, offset in self.source_offsets().items())
 
+    def observe(self) -> None:
+        """Set the gauges that are only worth a look when somebody asks for them."""
+        for tp, offset in self.source_offsets().items():
+            CONSUMER_LAG.labels(tp.topic, str(tp.partition)).set(self.log.end_offset(tp) - offset)
+        now_us = clock_us()
+        for stage in self.stages:
+            for partition, unit in stage.units.items():
+                age_us = now_us - stage.last_checkpoint_us if stage.last_checkpoint_us else 0
+                CHECKPOINT_AGE.labels(stage.name, str(partition)).set(age_us / 1e6)
+                watermark_us = getattr(unit.logic, "watermark_us", None)
+                if watermark_us is not None:
+                    WATERMARK_LAG.labels(str(partition)).set((now_us - watermark_us) / 1e6 if watermark_us else 0)
+
     def backlog(self) -> int:
         """Rows that Postgres does not have yet."""
         return sum(outbox.backlog for outbox in self._outboxes)
@@ -151,7 +166,7 @@ class Runtime:
     # -- the end -------------------------------------------------------------------------------------------------
 
     def fatal(self, error: BaseException) -> None:
-        """End the process at once, with a clear last line: going on could mean wrong numbers, and so could a checkpoint.
+        """End the process at once, with a clear last line: to go on, or to checkpoint, could mean wrong numbers.
 
         What was acknowledged is in the log; the next start continues from the last epoch.
         """

@@ -63,7 +63,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     def _check(self) -> None:
         for field, low, high in (
-            ("http_port", 0, 65535),
+            ("http_port", 1, 65535),
             ("partitions", 1, 256),
             ("checkpoint_interval_s", 0.01, 60),
             ("window_s", 1, 86_400),

@@ -26,7 +26,7 @@ class Lines(msgspec.Struct, frozen=True):
 
 
 class Watermark:
-    """One partition's watermark, monotone: the minimum over its inputs of the highest event time, less out-of-orderness.
+    """One partition's watermark, monotone: the lowest of its inputs' highest event times, less the out-of-orderness.
 
     An event time counts up to the wall clock only, so a client with a fast clock makes nobody else late. Idle inputs do
     not count; when all are idle the wall clock does, so that the last window of the day closes.

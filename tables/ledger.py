@@ -1,7 +1,7 @@
 """The ledger: where each received event went, per tenant and minute.
 
-Keys: b"l" + window + tenant -> `Entry`. A response that waits is booked to tenant "" and its own minute; once joined, to
-its request's. `received` is counted on its own, so that the sum of the rest can be checked against it.
+Keys: b"l" + window + tenant -> `Entry`. A response that waits is booked to tenant "" and its own minute; once joined,
+to its request's. `received` is counted on its own, so that the sum of the rest can be checked against it.
 """
 
 from typing import Literal

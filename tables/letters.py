@@ -12,6 +12,7 @@ import orjson
 from streamlens.checkpoint.state import State
 from streamlens.errors import BadEvent
 from streamlens.log import TP
+from streamlens.metrics import DEAD_LETTERS
 
 PREFIX = b"d"
 _END = b"e"
@@ -32,6 +33,7 @@ class Letters:
 
     def add(self, tp: TP, offset: int, original: bytes, reason: str, error: BadEvent, now_us: int) -> None:
         """Keep an event with its original bytes; beyond 1 MiB they are cut, and marked as cut."""
+        DEAD_LETTERS.labels(reason).inc()
         key = PREFIX + f"{tp.topic}/{tp.partition}/{offset}".encode()
         self._new[key] = orjson.dumps(
             {

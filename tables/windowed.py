@@ -1,4 +1,4 @@
-"""Rows by window: the part that the windowed families share. Open rows live in memory, closed ones rest in the state."""
+"""Rows by window: what the windowed families share. Open rows live in memory, closed ones rest in the state."""
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar

@@ -15,7 +15,7 @@ from streamlens.checkpoint.unit import Frame, Unit
 from streamlens.log import UNKNOWN_OFFSET, Run
 
 Steps = Generator[str, None, None]
-_LIMIT = 2_000
+_LIMIT = 400
 
 
 class Worker:
@@ -45,7 +45,7 @@ class Worker:
             return
         logic = Counting(tuple(self.world.sources), self.world.lateness)
         unit = Unit(self.store, logic, lagging_sink=self.world.lagging, part_bytes=self.world.part_bytes)
-        replay = Replay(self.store, logic.is_output)
+        replay = Replay(self.store, logic.is_output, lagging_sink=self.world.lagging)
         writes = self.store.writes
         for offset in range(replay.position, takeover):
             replay.feed(offset, self.world.log[offset])

@@ -21,6 +21,7 @@ search = settings(
     derandomize=not _EXAMPLES,
     database=None,
     deadline=None,
+    report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
 

@@ -61,7 +61,7 @@ def raw(path: Path) -> Rdict:
 
 
 def places(size: int) -> Iterator[int]:
-    yield from range(size // 40, size, size // 20)
+    yield from range(size // 20, size, size // 10)
 
 
 async def test_undamaged_it_reads(path: Path) -> None:
@@ -71,7 +71,10 @@ async def test_undamaged_it_reads(path: Path) -> None:
     assert the_file(path, ".blob").stat().st_size > 10_000, "these tests need a blob file"
 
 
-async def test_a_flipped_byte_in_the_write_ahead_log_is_refused(path: Path) -> None:
+@pytest.mark.parametrize("recovery_point", [True, False], ids=["synced", "without a recovery point"])
+async def test_a_flipped_byte_in_the_write_ahead_log_is_refused(path: Path, recovery_point: bool) -> None:
+    if not recovery_point:  # as in a log that leaves it to the kernel when to sync
+        (path / FILE).unlink()
     file = the_file(path, ".log")
     whole = file.read_bytes()
     for at in places(len(whole)):
@@ -97,7 +100,7 @@ async def test_a_flipped_byte_in_a_table_or_blob_is_refused_or_harmless(path: Pa
             refused += 1
             assert str(path) in str(damaged)
         file.write_bytes(whole)
-    assert refused > 5
+    assert refused > 2
 
 
 @pytest.mark.parametrize("suffix", [".blob", ".sst"])
@@ -120,6 +123,7 @@ async def test_a_damaged_length_near_the_end_is_refused(path: Path) -> None:
         flip(file, at)
         with pytest.raises(Damaged, match=str(path)):
             await read_back(path)
+        assert file.exists(), "what may still be rescued is left alone"
         file.write_bytes(whole)
     assert await read_back(path) == VALUES
 
@@ -166,6 +170,15 @@ async def test_a_torn_write_opens_and_a_torn_acknowledged_one_is_refused(tmp_pat
     assert await read_all(log, A) == [r.value for r in numbered(0, 50)]
     assert await log.append({A: numbered(50, 60)}) == {A: 50}
     await log.stop()
+
+
+async def test_a_missing_root_file_is_refused_and_nothing_is_overwritten(path: Path) -> None:
+    """RocksDB alone would start an empty database over it."""
+    before = sorted(file.name for file in path.iterdir() if file.name != "CURRENT")
+    (path / "CURRENT").unlink()
+    with pytest.raises(Damaged, match="lost its file CURRENT"):
+        LocalLog.open(path)
+    assert sorted(file.name for file in path.iterdir()) == before
 
 
 async def test_a_damaged_recovery_point_is_refused_by_name(path: Path) -> None:

@@ -219,6 +219,7 @@ async def test_all_who_wait_for_growth_wake_up(log: LocalLog) -> None:
     await asyncio.sleep(0)
     await log.append({A: numbered(0, 1)})
     assert await asyncio.gather(*waiters) == [True, True, True]
+    assert not await log.wait_grown(0.001)
 
 
 async def test_small_appends_are_merged_into_one_run(log: LocalLog) -> None:
@@ -228,6 +229,9 @@ async def test_small_appends_are_merged_into_one_run(log: LocalLog) -> None:
     assert log.read_now(A, 0) == log.read_now(A, 0, 1 << 30)
     assert len(log.read_now(A, 7).values) == 43
     assert len(log.read_now(A, 7, max_bytes=1).values) == 1
+    await log.append({A: numbered(50, 5000)})
+    assert len(log.read_now(A, 50, 1 << 30).values) == 2000
+    assert len(log.read_now(A, 51, 1 << 30).values) == 1999, "whole batches only"
 
 
 async def test_stop_writes_what_waits(log: LocalLog, reopen: Reopen) -> None:

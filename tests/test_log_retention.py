@@ -1,12 +1,15 @@
 """Retention of the local log: what goes, what stays, and that offsets survive it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from log_contract import numbered, read_all
 
-from streamlens.locallog import LocalLog
+from streamlens.errors import Damaged, StreamLensError
+from streamlens.locallog import LocalLog, local
+from streamlens.locallog.batch import batch_key, partition_prefix
 from streamlens.log import TP, Record, TopicSpec
 
 A = TP("a", 0)
@@ -24,9 +27,9 @@ async def log(tmp_path: Path, now: list[int]) -> AsyncIterator[LocalLog]:
     await log.stop()
 
 
-async def append_hourly(log: LocalLog, now: list[int], batches: int = 10) -> None:
+async def append_ten(log: LocalLog, now: list[int]) -> None:
     """Batch i holds 10 records of 100 bytes and is appended at i * 1000 ms."""
-    for i in range(batches):
+    for i in range(10):
         now[0] = i * 1000
         await log.append({A: [Record(None, b"%0100d" % (10 * i + n)) for n in range(10)]})
 
@@ -50,7 +53,7 @@ async def append_hourly(log: LocalLog, now: list[int], batches: int = 10) -> Non
 )
 async def test_what_goes(log: LocalLog, now: list[int], retention: dict[str, int], now_ms: int, start: int) -> None:
     await log.create_topics([TopicSpec("a", 1, **retention)])
-    await append_hourly(log, now)
+    await append_ten(log, now)
     assert await log.apply_retention(now_ms) == ({A: start} if start else {})
     assert await log.apply_retention(now_ms) == {}
     assert await log.offsets([A]) == {A: (start, 100)}
@@ -67,7 +70,7 @@ async def test_each_topic_has_its_own(log: LocalLog, now: list[int]) -> None:
 
 async def test_a_start_inside_a_batch_stays_when_nothing_goes(log: LocalLog, now: list[int]) -> None:
     await log.create_topics([TopicSpec("a", 1, retention_ms=5000)])
-    await append_hourly(log, now)
+    await append_ten(log, now)
     await log.delete_before(A, 13)
     assert await log.apply_retention(6000) == {}
     assert await log.apply_retention(6001) == {A: 20}
@@ -75,7 +78,7 @@ async def test_a_start_inside_a_batch_stays_when_nothing_goes(log: LocalLog, now
 
 async def test_the_settings_of_a_topic_can_change(log: LocalLog, now: list[int]) -> None:
     await log.create_topics([TopicSpec("a", 1)])
-    await append_hourly(log, now)
+    await append_ten(log, now)
     await log.create_topics([TopicSpec("a", 1, retention_bytes=5000)])
     assert await log.apply_retention() == {A: 50}
 
@@ -85,6 +88,34 @@ async def test_a_clock_that_goes_back_keeps_what_is_young(log: LocalLog, now: li
     for now[0] in (1000, 9000, 2000, 3000):
         await log.append({A: numbered(0, 10)})
     assert await log.apply_retention(12_000) == {A: 10}
+
+
+async def test_it_runs_by_itself(log: LocalLog, now: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "RETENTION_EVERY_S", 0.001)
+    await log.create_topics([TopicSpec("a", 1, retention_ms=5000)])
+    await append_ten(log, now)
+    now[0] = 10**12
+    await log.start()
+    for _ in range(5000):
+        if log.start_offset(A):
+            break
+        await asyncio.sleep(0.001)
+    assert log.start_offset(A) == 90
+
+
+async def test_damage_found_by_it_ends_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "RETENTION_EVERY_S", 0.001)
+    told: asyncio.Queue[StreamLensError] = asyncio.Queue()
+    log = LocalLog.open(tmp_path / "log", on_failure=told.put_nowait)
+    await log.create_topics([TopicSpec("a", 1, retention_bytes=0)])
+    for i in range(3):
+        await log.append({A: numbered(i, i + 1)})
+    log._db.put(batch_key(partition_prefix(1, 0), 0), b"not a batch")
+    await log.start()
+    assert isinstance(await asyncio.wait_for(told.get(), 5), Damaged)
+    with pytest.raises(Damaged):
+        await log.append({A: numbered(0, 1)})
+    await log.stop()
 
 
 async def test_offsets_survive_deletion_and_reopening(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 from web_server import Site, counted, serving
 
+from streamlens.app import app
+from web.driver import Web
+
 SECRET = "secret detail of the inside"
 
 
@@ -48,6 +51,10 @@ async def test_what_no_view_takes_is_a_problem(
         problem = await answer.json()
         assert problem.keys() == {"title", "status", "detail"}
         assert problem["status"] == status
+
+
+def test_faust_serves_no_pages_of_its_own() -> None:
+    assert Web(app)._enabled_blueprints() == []
 
 
 @pytest.mark.parametrize(("path", "allow"), [("/v1/llm/call", "OPTIONS, POST"), ("/health", "GET, HEAD, OPTIONS")])

@@ -11,6 +11,9 @@ import cramjam
 import pytest
 from web_server import NOW_US, PARTITIONS, Site, counted, serving
 
+import web.body
+import web.ingest
+import web.services
 from streamlens.errors import Unavailable
 from streamlens.events import MAX_EVENT_BYTES
 from streamlens.log import TP
@@ -159,7 +162,9 @@ async def test_many_events_in_one_body(site: Site, body: bytes, accepted: int, e
     answered = await answer.json()
     assert (answer.status, answered["accepted"], answered["rejected"]) == (202, accepted, len(errors)), answered
     assert [(error["index"], error["field"]) for error in answered["errors"]] == errors
-    assert sum(map(len, site.written().values())) == accepted
+    values = [value for values in site.written().values() for value in values]
+    assert len(values) == accepted
+    assert all(value == value.strip() for value in values)
 
 
 EMPTY = [
@@ -331,3 +336,44 @@ async def test_before_the_start_is_over_senders_are_told_to_come_again(tmp_path:
     async with serving(tmp_path, services=None) as site:
         answer = await site.http.post("/v1/llm/call", data=GOOD)
         assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+
+
+async def test_bodies_at_once_have_a_bound_and_leave_their_room(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web.body, "IN_FLIGHT_BYTES", len(GOOD) + 50)
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(b"POST /v1/llm/call HTTP/1.1\r\nHost: x\r\nContent-Length: 51\r\n\r\n{")
+
+    async def status_is(status: int) -> None:
+        async with asyncio.timeout(5):
+            while (await site.http.post("/v1/llm/call", data=GOOD)).status != status:
+                pass
+
+    await status_is(503)
+    writer.write(b" " * 50)
+    assert (await reader.readline()).split()[1] == b"400"
+    await status_is(202)
+    writer.close()
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web.body, "READ_TIMEOUT_S", 0.01)
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    writer.write(b"POST /v1/llm/call HTTP/1.1\r\nHost: x\r\nContent-Length: 51\r\n\r\n{")
+    assert (await reader.readline()).split()[1] == b"408"
+    writer.close()
+
+
+async def test_a_large_body_gives_way_to_others(monkeypatch: pytest.MonkeyPatch, site: Site) -> None:
+    monkeypatch.setattr(web.ingest, "_SLICE_S", 0.0)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    await web.ingest._sorted(b"\n".join([GOOD] * 500), web.services.current())
+    counting.cancel()
+    assert turns >= 400

@@ -15,5 +15,6 @@ class Prometheus(View):
     """Prometheus text, or OpenMetrics where Accept asks for it."""
 
     async def get(self, request: web.Request, **_: Any) -> web.Response:
+        app.runtime.observe()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type, "Vary": "Accept"})

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from streamlens.errors import Damaged
+
 PART_BYTES = 512 * 1024
 """A part's payload at most: far below the smallest record size that brokers accept."""
 
@@ -78,7 +80,7 @@ def is_takeover(record: bytes) -> bool:
 
 
 class Lineage:
-    """Reads a changelog from some position on and finds the epochs that count: complete ones of the generation in force.
+    """Reads a changelog from some position on, finds the epochs that count: complete ones of the generation in force.
 
     `generation` and `epoch` are those of the state at that position.
     """
@@ -90,8 +92,13 @@ class Lineage:
         self._of = 0
 
     def feed(self, offset: int, record: bytes) -> Epoch | None:
-        """Take the next record; returns the epoch that it completes, if it does."""
-        part = _decode(record)
+        """Take the next record; returns the epoch that it completes, if it does. Raises `Damaged`."""
+        try:
+            return self._feed(offset, _decode(record))
+        except msgspec.DecodeError as error:
+            raise Damaged(f"changelog record {offset} can't be read: {error}") from error
+
+    def _feed(self, offset: int, part: Takeover | Part) -> Epoch | None:
         if isinstance(part, Takeover):
             self.generation = offset
             self._parts.clear()

@@ -39,16 +39,16 @@ _decode_last = msgspec.msgpack.Decoder(tuple[Version, list[bytes]]).decode
 class Replay:
     """Applies the epochs that count to a store: complete, of the generation then in force, consecutive."""
 
-    def __init__(self, store: Store, is_output: Callable[[bytes], bool]) -> None:
+    def __init__(self, store: Store, is_output: Callable[[bytes], bool], *, lagging_sink: bool = False) -> None:
         self._store = store
         self._is_output = is_output
+        self._lagging = lagging_sink
         raw = store.get(META)
         self._meta = EMPTY if raw is None else _decode_meta(raw)
         self._lineage = Lineage(self._meta.generation, self._meta.epoch)
         self._changes: dict[bytes, bytes | None] = {}
         raw = store.get(LAST)
         self._last: tuple[Version, list[bytes]] = ((-1, 0), []) if raw is None else _decode_last(raw)
-        self._box = dict.fromkeys(self._last[1], self._last[0])
 
     @property
     def position(self) -> int:
@@ -65,32 +65,37 @@ class Replay:
         if len(self._changes) >= _CHANGES_PER_WRITE:
             self._write()
 
-    def finish(self, takeover: int, lagging: bool) -> tuple[Meta, dict[bytes, Version]]:
+    def finish(self, takeover: int) -> tuple[Meta, dict[bytes, Version]]:
         """Write the rest. Returns where the store stands, and the outputs of the last epoch with their versions."""
         if self._meta.position > takeover:
             raise Damaged(f"the store is at changelog position {self._meta.position}, the log ends at {takeover}")
+        if self._lagging:
+            self._forget_drained()
         self._meta = Meta(takeover, self._meta.epoch, takeover + 1, self._meta.header)
-        if lagging:
-            self._update_outbox()
         self._write()
         return self._meta, dict.fromkeys(self._last[1], self._last[0])
 
     def _apply(self, epoch: Epoch) -> None:
         version = (epoch.generation, epoch.epoch)
+        if self._lagging:
+            self._move_to_outbox(epoch)
         self._changes.update(epoch.changes)
         self._last = (version, [key for key, value in epoch.changes if value is not None and self._is_output(key)])
-        self._box.update(dict.fromkeys(self._last[1], version))
-        if epoch.header.drained > self._meta.header.drained:
-            self._box = {key: v for key, v in self._box.items() if v[1] > epoch.header.drained}
         self._meta = Meta(self._lineage.generation, epoch.epoch, epoch.next, epoch.header)
 
-    def _update_outbox(self) -> None:
+    def _move_to_outbox(self, epoch: Epoch) -> None:
+        """As `Unit.write` does, if the sink acknowledged nothing; so each write leaves a complete outbox behind."""
+        version, keys = self._last
+        self._changes.update((OUTBOX + key, encode_version(version)) for key in keys)
+        for key, value in epoch.changes:
+            if value is None and self._is_output(key):
+                self._changes[OUTBOX + key] = None  # It was deleted because the sink had it.
+
+    def _forget_drained(self) -> None:
+        self._write()
         for key, value in self._store.scan(OUTBOX, OUTBOX_END):
             if decode_version(value)[1] <= self._meta.header.drained:
                 self._changes[key] = None
-        for key, version in self._box.items():
-            if version[1] > self._meta.header.drained:
-                self._changes[OUTBOX + key] = encode_version(version)
 
     def _write(self) -> None:
         self._changes[META] = encode(self._meta)

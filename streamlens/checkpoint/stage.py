@@ -16,6 +16,7 @@ from streamlens.checkpoint.store import Store
 from streamlens.checkpoint.unit import Frame, Logic, Unit
 from streamlens.errors import Damaged, Unavailable
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record, Run
+from streamlens.metrics import CHECKPOINT_SECONDS, RECOVERY_SECONDS
 
 logger = structlog.get_logger()
 
@@ -59,7 +60,7 @@ class Stage:
         self._new_logic = new_logic
         self._fatal = fatal
         self._clock_us = clock_us
-        self._lagging = lagging_sink
+        self.lagging_sink = lagging_sink
         self._stores: dict[int, Store] = {}
         self._lock = asyncio.Lock()
         self._pending = 0
@@ -79,8 +80,10 @@ class Stage:
 
     async def take_over(self, partitions: Iterable[int]) -> None:
         """Recover these partitions."""
+        began_us = self._clock_us()
         async with self._lock:
             await asyncio.gather(*(self._take_over(p) for p in partitions if p not in self.units))
+        RECOVERY_SECONDS.set((self._clock_us() - began_us) / 1e6)
 
     def source_offsets(self) -> dict[TP, int]:
         """From where to read the sources of the partitions that are here."""
@@ -99,8 +102,8 @@ class Stage:
         if store is None:
             store = self._stores[partition] = self._open_store(partition)
         logic = self._new_logic(partition)
-        unit = Unit(store, logic, lagging_sink=self._lagging)
-        replay = Replay(store, logic.is_output)
+        unit = Unit(store, logic, lagging_sink=self.lagging_sink)
+        replay = Replay(store, logic.is_output, lagging_sink=self.lagging_sink)
         start, _ = (await self._log.offsets([tp]))[tp]
         if replay.position < start:
             raise Damaged(
@@ -182,7 +185,7 @@ class Stage:
         async with self._lock:
             ends = await self._log.offsets([TP(topic, p) for p in self.units for topic in self.topics])
             frames = self._freeze(ends)
-            self.last_checkpoint_us = self._clock_us()
+            began_us = self.last_checkpoint_us = self._clock_us()
             if not frames:
                 return
             bases = await self._append(
@@ -199,6 +202,7 @@ class Stage:
                 self.units[p].published()
             await self._commit(won)
             await self._again(lost)
+        CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
         self.on_checkpoint()
 
     def _freeze(self, ends: Mapping[TP, tuple[int, int]]) -> dict[int, Frame]:

@@ -57,13 +57,13 @@ class RocksStore:
         try:
             self._db: Any = Rdict(str(path), _options(shared or Shared()))
         except Exception as error:  # rocksdict raises plain Exception for everything
-            raise Damaged(
-                f"{path}: RocksDB can't be opened: {error}. It is a copy: stop StreamLens, delete this directory, and"
-                " the next start restores it from the changelog"
-            ) from error
+            raise self._damaged(error) from error
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._db.get(key)
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise self._damaged(error) from error
         return value
 
     def scan(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -77,7 +77,7 @@ class RocksStore:
         try:
             entries.status()
         except Exception as error:
-            raise Damaged(f"{self._path}: {error}") from error
+            raise self._damaged(error) from error
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -91,6 +91,12 @@ class RocksStore:
 
     def close(self) -> None:
         self._db.close()
+
+    def _damaged(self, error: Exception) -> Damaged:
+        return Damaged(
+            f"{self._path}: RocksDB can't be used: {error}. It is a copy: stop StreamLens, delete this directory, and"
+            " the next start restores it from the changelog"
+        )
 
 
 def wipe(path: Path) -> None:

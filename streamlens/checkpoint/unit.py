@@ -56,7 +56,7 @@ class Frame(NamedTuple):
 
 
 class Unit:
-    """The state machine of one partition. Life: `recover`, then again and again `freeze`, `fenced`, `write`, `acked`."""
+    """The state machine of one partition: `recover`, then again and again `freeze`, `fenced`, `write`, `published`."""
 
     def __init__(self, store: Store, logic: Logic, *, lagging_sink: bool = False, part_bytes: int = PART_BYTES) -> None:
         self.state = State(store)
@@ -82,7 +82,7 @@ class Unit:
         `replay` was fed the changelog from `replay.position` up to, without, the takeover. Raises `Damaged` when
         store and changelog contradict each other.
         """
-        meta, self._recent = replay.finish(takeover, self._lagging)
+        meta, self._recent = replay.finish(takeover)
         self.version = (takeover, meta.epoch)
         self.offsets = dict(meta.header.offsets)
         self._header = meta.header

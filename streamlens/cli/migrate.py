@@ -8,7 +8,10 @@ import click
 
 @click.command(epilog="Example: POSTGRES_DSN=postgres://user:password@host/database streamlens migrate")
 def migrate() -> None:
-    """Apply the SQL migrations to POSTGRES_DSN. `up` does this at each start, under a lock; running it twice is fine."""
+    """Apply the SQL migrations to POSTGRES_DSN.
+
+    `up` does this at each start, under a lock; running it twice is fine.
+    """
     from streamlens.errors import BadSetting
     from streamlens.postgres.migrate import migrate as apply
     from streamlens.settings import Settings

@@ -11,7 +11,7 @@ from streamlens.errors import BadSetting
 
 @click.command(epilog="Example: streamlens up --demo")
 @click.option("--host", help="Address to serve on.  [default: 127.0.0.1]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to serve on.  [default: 8080]")
+@click.option("--port", type=click.IntRange(1, 65535), help="Port to serve on.  [default: 8080]")
 @click.option("--data-dir", type=click.Path(file_okay=False, path_type=Path), help="  [default: .streamlens]")
 @click.option("--demo", is_flag=True, help="Also send lively traffic to itself, to have something to look at.")
 @click.option("--insecure", is_flag=True, help="Serve on an address that others can reach, without keys.")

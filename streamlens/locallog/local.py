@@ -40,6 +40,7 @@ class LocalLog:
         self,
         path: Path,
         db: Any,
+        recovery_point: RecoveryPoint,
         *,
         sync: bool,
         read_only: bool,
@@ -55,7 +56,7 @@ class LocalLog:
         self._on_failure = on_failure
         self._topics: dict[str, Topic] = {}
         self._partitions: dict[TP, Partition] = {}
-        self._recovery_point = RecoveryPoint(path)
+        self._recovery_point = recovery_point
         self._group = GroupCommit(
             db, self._partitions, self._recovery_point, sync=sync, clock_ms=clock_ms, explain=self._failed
         )
@@ -82,11 +83,16 @@ class LocalLog:
 
         Raises `Unavailable` when another process has it open, `Damaged` when the stored data contradict themselves.
         """
-        synced = RecoveryPoint(path).read()  # before the database: a running writer moves both
-        db = open_database(path, read_only=read_only)
-        log = cls(path, db, sync=sync, read_only=read_only, clock_ms=clock_ms, on_failure=on_failure)
+        recovery_point = RecoveryPoint(path)
+        if read_only:
+            db = recovery_point.open_reader()
+        else:
+            if recovery_point.read():
+                recovery_point.open_reader().close()
+            db = open_database(path, read_only=False)
+        log = cls(path, db, recovery_point, sync=sync, read_only=read_only, clock_ms=clock_ms, on_failure=on_failure)
         try:
-            log._now(partial(log._load, synced))
+            log._now(log._load)
         except StreamLensError:
             log.close()
             raise
@@ -231,8 +237,8 @@ class LocalLog:
                 self._group.end(error)
                 return
 
-    def _load(self, synced: int) -> None:
-        self._recovery_point.load(self._db, synced)
+    def _load(self) -> None:
+        self._recovery_point.load(self._db)
         marker = self._catalog.marker()
         if marker is None:
             if self._read_only:

@@ -11,11 +11,13 @@ from typing import Any
 from rocksdict import WriteBatch
 
 from streamlens.errors import Damaged
+from streamlens.locallog.database import explained, open_database
 
 FILE = "RECOVERY_POINT"
 
 _KEY = b"n"
 _DIGITS = 20
+_ATTEMPTS = 3
 
 
 class RecoveryPoint:
@@ -25,6 +27,7 @@ class RecoveryPoint:
     """
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._path = directory / FILE
         self._descriptor: int | None = None
         self._number = 0
@@ -39,15 +42,42 @@ class RecoveryPoint:
             raise Damaged(f"{self._path} is damaged. Remove it if the log beside it is whole")
         return int(text)
 
-    def load(self, db: Any, synced: int) -> None:
-        """Go on from the number in `db`. Raises `Damaged` below `synced`, which was read before `db` was opened."""
-        self._number = int.from_bytes(db.get(_KEY, b""))
-        if self._number < synced:
+    def open_reader(self) -> Any:
+        """The database, opened for reading and proved to hold all that was synced; raises `Damaged` if it does not.
+
+        Nothing is changed by this. Opening for writing drops what it takes for a torn write, so look here before.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._proved_reader()
+            except Damaged:
+                # A writer beside us may have replaced a file while we opened; damage stays.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    def _proved_reader(self) -> Any:
+        synced = self.read()  # before the database: a writer moves that first, then this
+        if synced and not (self._directory / "CURRENT").exists():
+            raise Damaged(f"the log in {self._directory} has lost its file CURRENT. Restore it from a copy")
+        db = open_database(self._directory, read_only=True)
+        try:
+            found = _number_in(db)
+        except Exception as error:  # rocksdict raises the bare class
+            db.close()
+            raise explained(self._directory, error) from error
+        if found < synced:
+            db.close()
             raise Damaged(
-                f"the log in {self._path.parent} was synced up to write {synced}, but ends at write {self._number}:"
-                " the end of its write-ahead log is damaged or missing. Restore it from a copy, or remove"
+                f"the log in {self._directory} was synced up to write {synced}, but ends at write {found}: the end of"
+                " its write-ahead log is damaged or missing. Restore it from a copy, or remove"
                 f" {self._path} to go on without what is lost"
             )
+        return db
+
+    def load(self, db: Any) -> None:
+        """Go on from the number in `db`."""
+        self._number = _number_in(db)
 
     def stamp(self, write: WriteBatch) -> int:
         """Give `write` the next number."""
@@ -65,3 +95,7 @@ class RecoveryPoint:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def _number_in(db: Any) -> int:
+    return int.from_bytes(db.get(_KEY, b""))

@@ -47,8 +47,7 @@ class Database:
             self._preparing = asyncio.create_task(self._prepare_later(log_id))
 
     async def _prepare(self, log_id: str) -> None:
-        for name in await migrate(self.dsn):
-            logger.info("migrated", migration=name)
+        await migrate(self.dsn)
         await claim(self.dsn, log_id)
         self._prepared, self.trouble = True, ""
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -29,6 +30,9 @@ log = structlog.get_logger()
 MAJOR = "18"
 USER = "streamlens"
 
+SYNC = "syncfs" if sys.platform == "linux" else "fsync"
+"""How a whole cluster is brought to the disk: one call, or one a file, which took 2 s on a busy disk instead of 0.2."""
+
 SETTINGS = {
     # Nobody else's: no TCP, no replication, a few connections and a small footprint.
     "listen_addresses": "",
@@ -40,6 +44,7 @@ SETTINGS = {
     "max_wal_senders": "0",
     "max_logical_replication_workers": "0",
     "io_method": "sync",
+    "recovery_init_sync_method": SYNC,
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",

@@ -20,6 +20,8 @@ from streamlens.postgres.rows import LedgerRow, MetricRow
 WRITE_S = 10.0
 """Longest time a write may take, its connection included, before it is given up and raises `Unavailable`."""
 PING_S = 2.0
+TURN_ROWS = 100
+"""After so many rows, a few milliseconds' work, other tasks get a turn."""
 
 
 class _Upsert:
@@ -140,9 +142,9 @@ class PostgresStore:
 
 
 async def _in_turns(records: Iterable[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:
-    """`records`, with a chance for other tasks every few milliseconds."""
+    """`records`, with a turn for other tasks every `TURN_ROWS`."""
     for number, record in enumerate(records):
-        if number % 100 == 99:
+        if number % TURN_ROWS == TURN_ROWS - 1:
             await asyncio.sleep(0)
         yield record
 

@@ -1,0 +1,46 @@
+# Every target works from a fresh clone: what it needs of `setup` it makes first.
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+# The uv on the PATH when it runs there, else one of our own.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check bench clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(BIN)/streamlens  ## Install the locked dependencies into .venv (PYTHON=python3.12 chooses another Python)
+
+run: setup  ## Run StreamLens with demo traffic, on http://127.0.0.1:8080
+	$(BIN)/streamlens up --demo
+
+test: setup  ## Run all tests
+	$(BIN)/pytest
+
+check: setup  ## Check style, types, the direction of imports and the documentation
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest --quiet tests/test_repo_imports.py tests/test_repo_docs.py
+
+bench: setup  ## Measure events per second through the pipeline
+	$(BIN)/python tests/bench/pipeline.py
+
+clean:  ## Remove what make has made; data in .streamlens stays
+	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	find agents streamlens tables tests web -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Exactly the locked versions: `--locked` fails where uv.lock and pyproject.toml disagree, and never resolves anew.
+$(BIN)/streamlens: uv.lock pyproject.toml setup.cfg | $(filter .uv/%,$(UV))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	  'StreamLens needs Python 3.11 or newer; $(PYTHON) is not. Name another one: make setup PYTHON=python3.12' >&2; exit 1; }
+	UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --python $(PYTHON)
+	@touch $@
+
+.uv/bin/uv:
+	@$(PYTHON) -m venv .uv || { rm -rf .uv; echo \
+	  'no virtual environment: Debian and Ubuntu keep ensurepip apart, apt-get install python3-venv' >&2; exit 1; }
+	@echo '*' > .uv/.gitignore
+	.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
