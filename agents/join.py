@@ -50,6 +50,7 @@ class Join:
         self._ledger = Ledger()
         self._letters = Letters()
         self._offsets: dict[str, int] = {}
+        self._since_ms = self._published_since_ms = 0
         self._watermark: Watermark
         self._state: State
         self._expired = -1
@@ -69,6 +70,7 @@ class Join:
 
     def apply(self, topic: str, run: Run) -> None:
         kind, tp = INPUTS[topic], TP(topic, self._partition)
+        self._since_ms = self._since_ms or run.appended_ms
         now_us = self._options.clock_us()
         latest_us = now_us + self._options.max_future_us
         highest_us = self._watermark.highest_us.get(topic, 0)
@@ -107,6 +109,7 @@ class Join:
             self._expire(expired)
 
     def flush(self) -> bytes:
+        self._published_since_ms, self._since_ms = self._since_ms, 0
         self._pending.flush(self._expired)
         self._partials.flush(self._expired)
         self._ledger.flush(self._expired)
@@ -123,7 +126,7 @@ class Join:
     def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
         if key[:1] == letters.PREFIX:
             return [(TP(DEAD_LETTERS, self._partition), Record(key[1:], value))]
-        record = Record(key, encode_partial(Partial(self._partition, *version, key, value)))
+        record = Record(key, encode_partial(Partial(self._partition, *version, key, value, self._published_since_ms)))
         if key == CLOSED_KEY:
             return [(TP(PARTIALS, q), record) for q in range(self._options.partitions)]
         return [(TP(PARTIALS, partition_of(key[5:], self._options.partitions)), record)]

@@ -51,6 +51,9 @@ class Windows:
         self._announced: dict[int, Closed] = {}
         self._closed = self._expired = self._finalised = -1
         self._state: State
+        self._since_ms = 0
+        self.unwritten_since_ms = 0
+        """When the oldest event was appended whose row is not yet in Postgres, as far as it is known; 0: none."""
         self.dropped = 0
         """Partials of expired windows, which are not counted again."""
 
@@ -77,11 +80,13 @@ class Windows:
                 slot = Slot((partial.generation, partial.epoch), partial.content)
                 if family.look(partial.key).accept(partial.partition, slot):
                     family.change(partial.key)
+                    self._since_ms = self._since_ms or partial.appended_ms
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
         """Nothing: this stage has no clock."""
 
     def flush(self) -> bytes:
+        self.unwritten_since_ms, self._since_ms = self.unwritten_since_ms or self._since_ms, 0
         if self._closed > self._finalised:
             for key in list(self._rows.keys(self._finalised + 1, self._closed)):
                 self._rows.change(key)

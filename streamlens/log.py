@@ -32,10 +32,12 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     first: int
     next: int
     values: list[bytes]
+    appended_ms: int = 0
+    """When the first of them was appended, epoch milliseconds; 0 when that is not known."""
 
     def after(self, offset: int) -> "Run":
         """The part of this run from `offset` on. Only for runs without skipped offsets below `offset`."""
-        return Run(offset, self.next, self.values[offset - self.first :])
+        return Run(offset, self.next, self.values[offset - self.first :], self.appended_ms)
 
 
 class TopicSpec(msgspec.Struct, frozen=True):

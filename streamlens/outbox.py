@@ -10,7 +10,7 @@ from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.stage import Stage
 from streamlens.checkpoint.unit import Unit
 from streamlens.errors import Unavailable
-from streamlens.metrics import POSTGRES_WRITE_SECONDS
+from streamlens.metrics import FRESHNESS_SECONDS, POSTGRES_WRITE_SECONDS
 from streamlens.postgres.rows import LedgerRow, MetricRow
 
 logger = structlog.get_logger()
@@ -23,6 +23,9 @@ _LAST_WORDS_S = 2.0
 class RowLogic(Protocol):
     """A logic whose outputs are rows."""
 
+    unwritten_since_ms: int
+    """When the oldest event was appended whose row is not yet written; 0: none, or not known."""
+
     def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow: ...
 
 
@@ -34,9 +37,10 @@ class Sink(Protocol):
 class Outbox:
     """The lagging sink of one stage."""
 
-    def __init__(self, stage: Stage, sink: Sink) -> None:
+    def __init__(self, stage: Stage, sink: Sink, clock_us: Callable[[], int]) -> None:
         self._stage = stage
         self._sink = sink
+        self._clock_us = clock_us
         self._wake = asyncio.Event()
         stage.on_checkpoint = self._wake.set
 
@@ -100,6 +104,11 @@ class Outbox:
             return False
         with POSTGRES_WRITE_SECONDS.time():
             await self._sink.write(metrics, ledger)
+        now_ms = self._clock_us() // 1000
         for unit, waiting in taken:
             unit.acked(waiting)
+            rows: RowLogic = unit.logic  # type: ignore[assignment]
+            if rows.unwritten_since_ms:
+                FRESHNESS_SECONDS.observe(max(0, now_ms - rows.unwritten_since_ms) / 1000)
+                rows.unwritten_since_ms = 0
         return True

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -10,6 +11,7 @@ from typing import NoReturn
 import uvloop
 
 from streamlens import logs
+from streamlens.errors import BadSetting
 from streamlens.settings import Settings
 
 RUN_FILE = "run.json"
@@ -18,6 +20,7 @@ RUN_FILE = "run.json"
 def run(settings: Settings, *, demo: bool = False) -> NoReturn:
     """Run the app until a signal ends it; exits with code 0 then, and with 1 when something broke."""
     logs.configure(settings.log_format)
+    _check_port(settings.http_host, settings.http_port)
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # before Faust is imported
     import faust
 
@@ -34,6 +37,17 @@ def run(settings: Settings, *, demo: bool = False) -> NoReturn:
         stop.set()
         run_file.unlink(missing_ok=True)
     sys.exit(0)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Raise `BadSetting` when the address can't be served on, before anything is begun."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, socket.SOCK_STREAM) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        raise BadSetting(f"HTTP_PORT: can't serve on {host} port {port}: {error.strerror or error}") from None
 
 
 def _ready(settings: Settings, run_file: Path, stop: asyncio.Event, *, demo: bool) -> None:

@@ -72,7 +72,7 @@ class Runtime:
         self.stages.append(stage)
         self.stages.sort(key=lambda each: each.lagging_sink)  # modules come in any order; checkpoints go downstream
         if rows:
-            self._outboxes.append(Outbox(stage, self.database))
+            self._outboxes.append(Outbox(stage, self.database, clock_us))
         return stage
 
     # -- start and stop ------------------------------------------------------------------------------------------
@@ -81,7 +81,12 @@ class Runtime:
         """Open the log and connect Postgres; returns when both can be used, or Postgres is known to be away."""
         settings = self.settings
         (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
-        self.log = LocalLog.open(settings.data_dir / "log", sync=settings.log_sync == "always", on_failure=self.fatal)
+        self.log = LocalLog.open(
+            settings.data_dir / "log",
+            sync=settings.log_sync == "always",
+            on_failure=self.fatal,
+            reader=settings.consumer_group,
+        )
         await self.log.start()
         await self.log.create_topics(self._topics())
         for stage in self.stages:
@@ -173,8 +178,9 @@ class Runtime:
         if self.crashed:
             return
         self.crashed = True
-        logger.critical("stopped", reason=f"{type(error).__name__}: {error}", exc_info=error)
+        logger.critical("stopping", exc_info=error)
         self.database.kill()
+        logger.critical("stopped", reason=f"{type(error).__name__}: {error}")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(FATAL_EXIT_CODE)

@@ -25,6 +25,8 @@ class Partial(msgspec.Struct, frozen=True, array_like=True, gc=False):
     epoch: int
     key: bytes
     content: bytes
+    appended_ms: int = 0
+    """When the oldest event of the epoch was appended to its topic, to measure freshness; 0 when not known."""
 
 
 CLOSED_KEY = b"c"

@@ -51,6 +51,11 @@ def window_key(window: int) -> bytes:
     return b"W%04d" % window
 
 
+def is_row(key: bytes) -> bool:
+    """Whether this entry is published: a window, a row of the ledger, the announcement of closed windows."""
+    return key[:1] in (b"W", b"L", b"#")
+
+
 class Counting:
     """A `Logic`. `lateness`: ticks past a window's end during which it still counts; its row expires after that."""
 
@@ -85,7 +90,7 @@ class Counting:
         return encode(self._watch)
 
     def is_output(self, key: bytes) -> bool:
-        return key[:1] in (b"W", b"L", b"#")
+        return is_row(key)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

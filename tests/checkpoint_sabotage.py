@@ -213,7 +213,8 @@ def closed_announced_first(patch: Patch) -> None:
     flush = Counting.flush
 
     def reorder(self: Counting) -> bytes:
-        header, changes = flush(self), self._state._overlay
+        header: bytes = flush(self)
+        changes = self._state._overlay
         if CLOSED in changes:
             self._state._overlay = {CLOSED: changes[CLOSED], **changes}
         return header

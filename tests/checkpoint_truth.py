@@ -1,9 +1,9 @@
 """What surrounds the units of `checkpoint_world.py`: stores, sinks, and the truth that all of them are held against."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import msgspec
-from checkpoint_counting import CLOSED, Counting, window_key
+from checkpoint_counting import CLOSED, is_row, window_key
 
 from streamlens.checkpoint.frames import Version
 
@@ -21,9 +21,6 @@ class MemoryStore:
 
     def get(self, key: bytes) -> bytes | None:
         return self.entries.get(key)
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self.entries.get(key) for key in keys]
 
     def scan(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
         return iter(sorted((key, value) for key, value in self.entries.items() if low <= key < high))
@@ -74,7 +71,7 @@ class Truth:
                 self.state.pop(key, None)
                 continue
             self.state[key] = value
-            if Counting.is_output(None, key):  # type: ignore[arg-type]  # it looks at the key alone
+            if is_row(key):
                 self.outputs[key, version] = value
                 self.rows[key] = (version, value)
 

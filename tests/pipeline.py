@@ -83,7 +83,7 @@ class Pipeline:
         windows = WindowsOptions(self.partitions, MINUTE)
         self.join = self._stage("pending", list(INPUTS), lambda p: Join(p, options))
         self.windows = self._stage("windows", [PARTIALS], lambda p: Windows(p, windows), rows=True)
-        self.outbox = Outbox(self.windows, self.rows)
+        self.outbox = Outbox(self.windows, self.rows, self.clock)
         for stage in (self.join, self.windows):
             stage.connect(self.log, lambda tp, offset: None)
             await stage.take_over(range(self.partitions))

@@ -15,6 +15,7 @@ from checkpoint_world import World
 
 from streamlens.checkpoint import replay
 from streamlens.errors import Damaged
+from streamlens.log import Run
 
 Sabotage = Callable[[pytest.MonkeyPatch], None]
 Scenario = Callable[[], None]
@@ -369,7 +370,7 @@ def test_a_run_that_begins_too_late_is_refused() -> None:
     world = leading(1, 3)
     unit = world.workers["A"].unit
     assert unit is not None
-    assert not unit.apply("calls", sabotage.Run(1, 2, [b"not looked at"]))
+    assert not unit.apply("calls", Run(1, 2, [b"not looked at"]))
     assert unit.offsets == {}
 
 

@@ -126,3 +126,18 @@ async def test_offsets_survive_deletion_and_reopening(tmp_path: Path) -> None:
         assert await log.append({A: numbered(0, 10)}) == {A: turn * 10}
         await log.delete_before(A, turn * 10 + 10)
         await log.stop()
+
+
+async def test_what_its_reader_has_not_committed_outlives_its_retention(tmp_path: Path) -> None:
+    log = LocalLog.open(tmp_path / "log", sync=False, clock_ms=lambda: 1_000, reader="group")
+    await log.create_topics([TopicSpec("t", 1, retention_ms=10)])
+    tp = TP("t", 0)
+    for value in (b"read", b"unread", b"last"):
+        await log.append({tp: [Record(None, value)]})
+    await log.commit("group", {tp: 1})
+    await log.apply_retention(now_ms=1_000_000)
+    assert log.start_offset(tp) == 1
+    await log.commit("group", {tp: 3})
+    await log.apply_retention(now_ms=1_000_000)
+    assert log.start_offset(tp) == 2
+    await log.stop()

@@ -101,8 +101,8 @@ def test_a_port_in_use_is_named(fresh: Server) -> None:
         with pytest.raises(NotReady):
             fresh.start()
     assert fresh.ended() == 1
-    assert f"port {fresh.port} " in fresh.last_line
-    assert "in use" in fresh.last_line
+    assert fresh.last_line == f"Error: HTTP_PORT: can't serve on 127.0.0.1 port {fresh.port}: Address already in use"
+    assert not fresh.data_dir.exists()
 
 
 @pytest.mark.parametrize(
@@ -137,5 +137,4 @@ def test_the_help_of_each_command_has_an_example() -> None:
     for name in names:
         done = streamlens(name, "--help")
         assert done.returncode == 0
-        assert "Example" in done.stdout, name
-        assert f"streamlens {name}" in done.stdout.partition("Example")[2], name
+        assert f"streamlens {name}" in " ".join(done.stdout.partition("Example")[2].split()), name

@@ -60,7 +60,12 @@ CASES = [
         {("acme", 0): {"received": 3, "aggregated": 2, "duplicate": 1}, ("", 0): {"received": 1, "duplicate": 1}},
         1,
     ),
-    ("a repeated call is a duplicate", [c(1), c(1)], {("acme", 0): {"received": 2, "aggregated": 1, "duplicate": 1}}, 1),
+    (
+        "a repeated call is a duplicate",
+        [c(1), c(1)],
+        {("acme", 0): {"received": 2, "aggregated": 1, "duplicate": 1}},
+        1,
+    ),
     (
         "a request beside its whole call is a duplicate, in whatever order",
         [q(1), c(1)],
@@ -92,9 +97,7 @@ CASES = [
 
 @pytest.mark.parametrize(("events", "ledger", "calls"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 @pytest.mark.parametrize("checkpoints", ["one checkpoint", "a checkpoint after each event", "a kill after each event"])
-async def test_join(
-    tmp_path: Path, events: list[Event], ledger: dict[Any, Any], calls: int, checkpoints: str
-) -> None:
+async def test_join(tmp_path: Path, events: list[Event], ledger: dict[Any, Any], calls: int, checkpoints: str) -> None:
     pipeline = await Pipeline(tmp_path).open()
     pipeline.clock.at(65)
     for kind, at, request_id, fields in events:

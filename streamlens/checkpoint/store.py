@@ -21,7 +21,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from streamlens.errors import Damaged
+from streamlens.errors import Damaged, Unavailable
 
 
 class Store(Protocol):
@@ -49,7 +49,10 @@ class Shared:
 
 
 class RocksStore:
-    """A `Store` in one RocksDB directory, opened by one process only. Raises `Damaged` naming the directory."""
+    """A `Store` in one RocksDB directory.
+
+    Raises `Damaged` naming the directory, and `Unavailable` when another process has it open.
+    """
 
     def __init__(self, path: Path, shared: Shared | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,6 +60,8 @@ class RocksStore:
         try:
             self._db: Any = Rdict(str(path), _options(shared or Shared()))
         except Exception as error:  # rocksdict raises plain Exception for everything
+            if "lock hold by current process" in str(error) or "While lock file" in str(error):
+                raise Unavailable(f"{path} is open in another process: stop that one") from error
             raise self._damaged(error) from error
 
     def get(self, key: bytes) -> bytes | None:

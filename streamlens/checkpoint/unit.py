@@ -184,7 +184,9 @@ class Unit:
 
     def is_waiting(self, key: bytes) -> bool:
         """Whether an output of this key is not yet with all sinks; its entry must not be deleted before."""
-        return key in self._recent or (self._in_outbox > 0 and self.state.store.get(OUTBOX + key) is not None)
+        if key in self._recent:
+            return True
+        return self._in_outbox > 0 and key not in self._acked and self.state.store.get(OUTBOX + key) is not None
 
     @property
     def backlog(self) -> int:

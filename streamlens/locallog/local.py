@@ -46,6 +46,7 @@ class LocalLog:
         read_only: bool,
         clock_ms: Callable[[], int],
         on_failure: Callable[[StreamLensError], None] | None,
+        reader: str,
     ) -> None:
         self.path = path
         self.log_id = ""
@@ -54,6 +55,7 @@ class LocalLog:
         self._read_only = read_only
         self._clock_ms = clock_ms
         self._on_failure = on_failure
+        self._reader = reader
         self._topics: dict[str, Topic] = {}
         self._partitions: dict[TP, Partition] = {}
         self._recovery_point = recovery_point
@@ -74,12 +76,14 @@ class LocalLog:
         read_only: bool = False,
         clock_ms: Callable[[], int] = _wall_ms,
         on_failure: Callable[[StreamLensError], None] | None = None,
+        reader: str = "",
     ) -> "LocalLog":
         """Open the log in the directory `path`, or create it.
 
         `sync=False` leaves to the kernel when data reach the disk: a power cut may lose acknowledged records, a kill
         never. `read_only` opens beside the running process and sees what was there at this moment. `on_failure` is
-        called once, when a write fails: nothing can be appended from then on and the process has to end.
+        called once, when a write fails: nothing can be appended from then on and the process has to end. `reader` is
+        a consumer group: what it has begun to read and not yet committed outlives its retention.
 
         Raises `Unavailable` when another process has it open, `Damaged` when the stored data contradict themselves.
         """
@@ -90,7 +94,16 @@ class LocalLog:
             if recovery_point.read():
                 recovery_point.open_reader().close()
             db = open_database(path, read_only=False)
-        log = cls(path, db, recovery_point, sync=sync, read_only=read_only, clock_ms=clock_ms, on_failure=on_failure)
+        log = cls(
+            path,
+            db,
+            recovery_point,
+            sync=sync,
+            read_only=read_only,
+            clock_ms=clock_ms,
+            on_failure=on_failure,
+            reader=reader,
+        )
         try:
             log._now(log._load)
         except StreamLensError:
@@ -216,11 +229,13 @@ class LocalLog:
         """Delete the oldest whole batches as the topics' settings say; the new starts of the partitions that moved."""
         self._group.check()
         now = self._clock_ms() if now_ms is None else now_ms
+        unread = await self.committed(self._reader) if self._reader else {}
         moved: dict[TP, int] = {}
         for tp, partition in self._partitions.items():
             topic = self._topics[tp.topic]
             spec = TopicSpec(tp.topic, topic.partitions, topic.retention_ms, topic.retention_bytes)
             start = self._now(partial(kept_from, partition, spec, now))
+            start = min(start, unread.get(tp, start))
             if start > partition.start:
                 moved[tp] = start
         if moved:

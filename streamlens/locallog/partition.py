@@ -70,18 +70,13 @@ class Partition:
     def read(self, offset: int, max_bytes: int) -> Run:
         """Durable records from `offset`, which is in [start, end]. Whole batches: one, and what stays in bounds."""
         values: list[bytes] = []
-        after, size = offset, 0
-        if offset < self.end:
-            for stored in self.batches(offset):
-                if stored.first >= self.end:
-                    break
-                full = len(values) + stored.count > MAX_RUN_RECORDS or size + len(stored.raw) > max_bytes
-                if values and full:
-                    return Run(offset, after, values)
-                if stored.next <= offset:
-                    break
-                values += stored.values()[offset - stored.first :] if stored.first < offset else stored.values()
-                after, size = stored.next, size + len(stored.raw)
-            if after < self.end:
-                raise ValueError(f"{self._name} ends at {after}, but {self.end} is known")
-        return Run(offset, after, values)
+        after, size, appended_ms = offset, 0, 0
+        for stored in self.batches(offset) if offset < self.end else ():
+            full = len(values) + stored.count > MAX_RUN_RECORDS or size + len(stored.raw) > max_bytes
+            if stored.first >= self.end or stored.next <= offset or (values and full):
+                break
+            values += stored.values()[max(0, offset - stored.first) :]
+            after, size, appended_ms = stored.next, size + len(stored.raw), appended_ms or stored.append_ms
+        if offset < self.end and not values:
+            raise ValueError(f"{self._name} has no record {offset}, but ends at {self.end}")
+        return Run(offset, after, values, appended_ms)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from importlib.util import find_spec
@@ -67,7 +68,7 @@ STOP_S = 1.5
 
 
 class EmbeddedPostgres:
-    """The server of one cluster directory. All methods block; none is safe to call from two threads at once.
+    """The server of one cluster directory. `start` and `stop` block, and wait for each other in other threads.
 
     `start` may be called again at any time: it restarts a server that died and leaves one that answers alone.
     """
@@ -78,36 +79,43 @@ class EmbeddedPostgres:
         self._data = data_dir.absolute()
         self._socket_dir: Path | None = None
         self._child: subprocess.Popen[bytes] | None = None
+        self._known_pid: int | None = None
+        self._lock = threading.Lock()
 
     def start(self) -> str:
         """Start the server, or take over one that outlived its owner. Returns the DSN, the same each time.
 
         Raises `Unavailable` when it does not answer in time, `BadSetting` or `Damaged` when the directory is unusable.
         """
-        self._data.parent.mkdir(parents=True, exist_ok=True)
-        account = cluster_account(self._data)
-        if account:
-            allow_search(account, self._bin / "postgres", self._data)
-        if not (self._data / "PG_VERSION").exists():
-            self._create(account)
-        self._check_version()
-        if not self._take_over():
-            self._launch(account)
-        dsn = f"postgresql://{USER}@/postgres?host={quote(str(self._socket_dir))}"
-        log.info("postgres_started", data_dir=str(self._data), pid=self.pid)
-        return dsn
+        with self._lock:
+            self._data.parent.mkdir(parents=True, exist_ok=True)
+            account = cluster_account(self._data)
+            if account:
+                allow_search(account, self._bin / "postgres", self._data)
+            if not (self._data / "PG_VERSION").exists():
+                self._create(account)
+            self._check_version()
+            taken_over = self._take_over()
+            if not taken_over:
+                self._launch(account)
+            if self.pid != self._known_pid:
+                self._known_pid = self.pid
+                log.info("postgres_started", data_dir=str(self._data), pid=self.pid, taken_over=taken_over)
+            return f"postgresql://{USER}@/postgres?host={quote(str(self._socket_dir))}"
 
     def stop(self) -> None:
         """Stop the server, whoever started it, within two seconds. Does nothing when none runs."""
-        if server := self._server():
-            for number, patience_s in ((signal.SIGINT, STOP_S), (signal.SIGQUIT, 0.3), (signal.SIGKILL, 0.2)):
-                if _end(server, number, patience_s):
-                    break
-            log.info("postgres_stopped", data_dir=str(self._data))
-        self._reap()
-        if self._socket_dir and self._socket_dir != self._data:
-            shutil.rmtree(self._socket_dir, ignore_errors=True)
-        self._socket_dir = None
+        with self._lock:
+            if server := self._server():
+                for number, patience_s in ((signal.SIGINT, STOP_S), (signal.SIGQUIT, 0.3), (signal.SIGKILL, 0.2)):
+                    if _end(server, number, patience_s):
+                        break
+                log.info("postgres_stopped", data_dir=str(self._data))
+            self._reap()
+            if self._socket_dir and self._socket_dir != self._data:
+                shutil.rmtree(self._socket_dir, ignore_errors=True)
+            self._socket_dir = None
+            self._known_pid = None
 
     @property
     def pid(self) -> int | None:

@@ -1,14 +1,13 @@
 """Reads `llm_metrics` back as it was written, for comparison with an oracle: the inverse of `PostgresStore.write`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import orjson
 
 from streamlens.cell import Cell
 from streamlens.postgres.connection import connect, unavailable
-from streamlens.postgres.rows import MetricRow
+from streamlens.postgres.rows import EPOCH, MetricRow
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -25,7 +24,7 @@ async def exact_rows(dsn: str) -> list[MetricRow]:
             tenant_id=row["tenant_id"],
             route=row["route"],
             model=row["model"],
-            window_start_us=(row["window_start"] - _EPOCH) // _MICROSECOND,
+            window_start_us=(row["window_start"] - EPOCH) // _MICROSECOND,
             window_us=(row["window_end"] - row["window_start"]) // _MICROSECOND,
             cell=Cell(
                 calls=row["requests"],

@@ -5,13 +5,14 @@ values as parameters only. Times are microseconds since the epoch on the way in 
 """
 
 from collections.abc import Collection, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import asyncpg
 
 from streamlens.postgres.connection import reader
+from streamlens.postgres.rows import EPOCH, time_of
 
 MINUTE_US = 60_000_000
 SERIES = ("route", "model")
@@ -137,7 +138,7 @@ async def metrics(
         oldest, newest = await connection.fetchrow(_SPAN, *chosen, None, last)
         if newest is None:
             return []
-        newest -= (newest - _EPOCH) % step
+        newest -= (newest - EPOCH) % step
         stretch = (limit - 1) * step
         while True:
             begin = newest - stretch
@@ -172,11 +173,8 @@ async def ledger(
         return [_plain(row) for row in rows]
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
 def _time(us: int | None) -> datetime | None:
-    return None if us is None else _EPOCH + timedelta(microseconds=us)
+    return None if us is None else time_of(us)
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:

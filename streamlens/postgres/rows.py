@@ -1,8 +1,15 @@
 """What is written to Postgres: absolute values with the version of the checkpoint that they come from."""
 
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
 import msgspec
 
 from streamlens.cell import Cell
+from streamlens.histogram import quantile
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class MetricRow(msgspec.Struct, frozen=True):
@@ -32,3 +39,86 @@ class LedgerRow(msgspec.Struct, frozen=True):
     late: int
     rejected: int
     version: tuple[int, int]
+
+
+METRIC_COLUMNS = """
+    tenant_id route model window_start window_end requests errors error_types
+    latency_sum_us latency_min_us latency_max_us latency_zero latency_index latency_count
+    p50_latency_ms p95_latency_ms p99_latency_ms
+    ttft_requests ttft_sum_us ttft_min_us ttft_max_us ttft_zero ttft_index ttft_count p95_ttft_ms
+    prompt_tokens completion_tokens cached_tokens cache_write_tokens reasoning_tokens
+    priced unpriced estimated_cost_usd revision final version
+"""
+
+
+def metric_record(row: MetricRow) -> tuple[Any, ...]:
+    """The values of `METRIC_COLUMNS`."""
+    cell = row.cell
+    latency = sorted(cell.latency.items())
+    ttft = sorted(cell.ttft.items())
+    return (
+        row.tenant_id,
+        row.route,
+        row.model,
+        time_of(row.window_start_us),
+        time_of(row.window_start_us + row.window_us),
+        cell.calls,
+        cell.errors,
+        cell.error_types,
+        cell.latency_sum_us,
+        cell.latency_min_us,
+        cell.latency_max_us,
+        cell.latency_zero,
+        [bucket for bucket, _ in latency],
+        [count for _, count in latency],
+        _ms(quantile(0.50, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
+        _ms(quantile(0.95, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
+        _ms(quantile(0.99, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
+        cell.ttft_calls,
+        cell.ttft_sum_us,
+        cell.ttft_min_us,
+        cell.ttft_max_us,
+        cell.ttft_zero,
+        [bucket for bucket, _ in ttft],
+        [count for _, count in ttft],
+        _ms(quantile(0.95, cell.ttft_zero, cell.ttft, cell.ttft_min_us, cell.ttft_max_us)),
+        cell.prompt_tokens,
+        cell.completion_tokens,
+        cell.cached_tokens,
+        cell.cache_write_tokens,
+        cell.reasoning_tokens,
+        cell.priced,
+        cell.unpriced,
+        Decimal(cell.cost_pico).scaleb(-12) if cell.priced else None,
+        row.revision,
+        row.final,
+        row.version,
+    )
+
+
+LEDGER_COLUMNS = "tenant_id minute received aggregated pending orphaned duplicate late rejected version"
+
+
+def ledger_record(row: LedgerRow) -> tuple[Any, ...]:
+    """The values of `LEDGER_COLUMNS`."""
+    return (
+        row.tenant_id,
+        time_of(row.minute_us),
+        row.received,
+        row.aggregated,
+        row.pending,
+        row.orphaned,
+        row.duplicate,
+        row.late,
+        row.rejected,
+        row.version,
+    )
+
+
+def time_of(us: int) -> datetime:
+    """Microseconds since the epoch as a time in UTC."""
+    return EPOCH + timedelta(microseconds=us)
+
+
+def _ms(us: float | None) -> float | None:
+    return None if us is None else us / 1000

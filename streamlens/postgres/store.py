@@ -5,17 +5,14 @@ A row is replaced only by one of a higher version, so a call may be repeated, re
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
 import asyncpg
 import orjson
 
 from streamlens.errors import BadSetting, Unavailable
-from streamlens.histogram import quantile
 from streamlens.postgres.connection import connect, open_pool, reader, unavailable
-from streamlens.postgres.rows import LedgerRow, MetricRow
+from streamlens.postgres.rows import LEDGER_COLUMNS, METRIC_COLUMNS, LedgerRow, MetricRow, ledger_record, metric_record
 
 WRITE_S = 10.0
 """Longest time a write may take, its connection included, before it is given up and raises `Unavailable`."""
@@ -51,17 +48,12 @@ class _Upsert:
 _METRICS = _Upsert(
     "llm_metrics",
     "tenant_id, route, model, window_start",
-    """tenant_id route model window_start window_end requests errors error_types
-    latency_sum_us latency_min_us latency_max_us latency_zero latency_index latency_count
-    p50_latency_ms p95_latency_ms p99_latency_ms
-    ttft_requests ttft_sum_us ttft_min_us ttft_max_us ttft_zero ttft_index ttft_count p95_ttft_ms
-    prompt_tokens completion_tokens cached_tokens cache_write_tokens reasoning_tokens
-    priced unpriced estimated_cost_usd revision final version""",
+    METRIC_COLUMNS,
 )
 _LEDGER = _Upsert(
     "llm_ledger",
     "tenant_id, minute",
-    "tenant_id minute received aggregated pending orphaned duplicate late rejected version",
+    LEDGER_COLUMNS,
 )
 
 
@@ -101,7 +93,6 @@ class PostgresStore:
         It gives way to other tasks in between: neither the rows nor their cells may change until it returns.
         Raises `Unavailable` within `WRITE_S` when Postgres is down, silent or in trouble: call again with these rows.
         """
-
         if not metrics and not ledger:
             return
         with unavailable():
@@ -118,9 +109,9 @@ class PostgresStore:
     ) -> None:
         async with connection.transaction():
             if metrics:
-                await _METRICS.run(connection, _metric_records(metrics))
+                await _METRICS.run(connection, map(metric_record, metrics))
             if ledger:
-                await _LEDGER.run(connection, map(_ledger_record, ledger))
+                await _LEDGER.run(connection, map(ledger_record, ledger))
 
     async def _connection(self) -> asyncpg.Connection:
         if self._writer is None or self._writer.is_closed():
@@ -147,77 +138,6 @@ async def _in_turns(records: Iterable[tuple[Any, ...]]) -> AsyncIterator[tuple[A
         if number % TURN_ROWS == TURN_ROWS - 1:
             await asyncio.sleep(0)
         yield record
-
-
-def _metric_records(rows: Sequence[MetricRow]) -> Iterable[tuple[Any, ...]]:
-    for row in rows:
-        cell = row.cell
-        latency = sorted(cell.latency.items())
-        ttft = sorted(cell.ttft.items())
-        yield (
-            row.tenant_id,
-            row.route,
-            row.model,
-            _time(row.window_start_us),
-            _time(row.window_start_us + row.window_us),
-            cell.calls,
-            cell.errors,
-            cell.error_types,
-            cell.latency_sum_us,
-            cell.latency_min_us,
-            cell.latency_max_us,
-            cell.latency_zero,
-            [bucket for bucket, _ in latency],
-            [count for _, count in latency],
-            _ms(quantile(0.50, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
-            _ms(quantile(0.95, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
-            _ms(quantile(0.99, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
-            cell.ttft_calls,
-            cell.ttft_sum_us,
-            cell.ttft_min_us,
-            cell.ttft_max_us,
-            cell.ttft_zero,
-            [bucket for bucket, _ in ttft],
-            [count for _, count in ttft],
-            _ms(quantile(0.95, cell.ttft_zero, cell.ttft, cell.ttft_min_us, cell.ttft_max_us)),
-            cell.prompt_tokens,
-            cell.completion_tokens,
-            cell.cached_tokens,
-            cell.cache_write_tokens,
-            cell.reasoning_tokens,
-            cell.priced,
-            cell.unpriced,
-            Decimal(cell.cost_pico).scaleb(-12) if cell.priced else None,
-            row.revision,
-            row.final,
-            row.version,
-        )
-
-
-def _ledger_record(row: LedgerRow) -> tuple[Any, ...]:
-    return (
-        row.tenant_id,
-        _time(row.minute_us),
-        row.received,
-        row.aggregated,
-        row.pending,
-        row.orphaned,
-        row.duplicate,
-        row.late,
-        row.rejected,
-        row.version,
-    )
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _time(us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=us)
-
-
-def _ms(us: float | None) -> float | None:
-    return None if us is None else us / 1000
 
 
 def _jsonb(value: object) -> bytes:

@@ -42,7 +42,11 @@ async def fill(path: Path, events: int, series: int, seed: int) -> None:
     calls, start_ms = events // 2, int(time.time() * 1000) - 600_000
     waiting: dict[TP, list[Record]] = {}
     for n in range(calls):
-        request_id, at_ms, which = f"{rng.getrandbits(128):032x}", start_ms + n * 590_000 // calls, rng.randrange(series)
+        request_id, at_ms, which = (
+            f"{rng.getrandbits(128):032x}",
+            start_ms + n * 590_000 // calls,
+            rng.randrange(series),
+        )
         latency_ms, tokens = rng.randrange(200, 4_000), rng.randrange(10, 1_500)
         request = (
             f'{{"request_id":"{request_id}","tenant_id":"tenant-{which % 10}","route":"route-{which // 10}",'
@@ -89,7 +93,14 @@ def free_port() -> str:
 def drain(data_dir: Path, events: int) -> dict[str, float]:
     """One run: seconds from ready to the last row, CPU seconds and peak memory of the process."""
     environment = os.environ | {"STREAMLENS_PARTITIONS": str(PARTITIONS), "STREAMLENS_LOG_FORMAT": "json"}
-    command = [str(Path(sys.executable).parent / "streamlens"), "up", "--port", free_port(), "--data-dir", str(data_dir)]
+    command = [
+        str(Path(sys.executable).parent / "streamlens"),
+        "up",
+        "--port",
+        free_port(),
+        "--data-dir",
+        str(data_dir),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment) as up:
         assert up.stdout is not None
         assert up.stdout.readline().startswith("ready"), "streamlens did not start"
