@@ -5,10 +5,10 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from checkpoint_counting import CLOSED, Counting, encode
 from checkpoint_truth import MemoryStore, Sink
 from checkpoint_world import Steps, Worker, World
-
 from streamlens.checkpoint import unit as unit_module
 from streamlens.checkpoint.frames import Epoch, Lineage, Takeover, Version, epoch_records
 from streamlens.checkpoint.replay import LAST, OUTBOX, Meta, Replay

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 import msgspec
-from checkpoint_counting import CLOSED, is_row, window_key
 
+from checkpoint_counting import CLOSED, is_row, window_key
 from streamlens.checkpoint.frames import Version
 
 

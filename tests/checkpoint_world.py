@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 
 from checkpoint_counting import CLEAR, CLOSED, Counting, Event, encode, ids, oracle
 from checkpoint_truth import MemoryStore, Sink, Truth, Wrong
-
 from streamlens.checkpoint.frames import Version, takeover_record
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.unit import Frame, Unit

@@ -9,11 +9,11 @@ from itertools import product
 from typing import Any
 
 import pytest
-from checkpoint_counting import CLEAR, Event
-from checkpoint_world import World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from checkpoint_counting import CLEAR, Event
+from checkpoint_world import World
 from streamlens.checkpoint import replay
 
 _EXAMPLES = int(os.environ.get("CHECKPOINT_EXAMPLES", "0"))

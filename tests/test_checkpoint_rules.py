@@ -6,13 +6,13 @@ A scenario drives the workers of `checkpoint_world.py` by the names of their ste
 
 from collections.abc import Callable, Sequence
 
-import checkpoint_sabotage as sabotage
 import msgspec
 import pytest
+
+import checkpoint_sabotage as sabotage
 from checkpoint_counting import CLEAR, Event, encode
 from checkpoint_truth import Wrong
 from checkpoint_world import World
-
 from streamlens.checkpoint import replay
 from streamlens.errors import Damaged
 from streamlens.log import Run

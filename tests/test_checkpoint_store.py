@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from checkpoint_truth import MemoryStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from checkpoint_truth import MemoryStore
 from streamlens.checkpoint.state import State
 from streamlens.checkpoint.store import RocksStore, Store, wipe
 from streamlens.errors import Damaged, Unavailable

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from log_contract import numbered, read_all
 from rocksdict import Options, Rdict
 
+from log_contract import numbered, read_all
 from streamlens.errors import BadSetting, Damaged
 from streamlens.locallog import LocalLog
 from streamlens.locallog.batch import batch_key, partition_prefix

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from log_contract import read_all
 
+from log_contract import read_all
 from streamlens.errors import Unavailable
 from streamlens.locallog import LocalLog
 from streamlens.log import TP

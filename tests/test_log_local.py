@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from log_contract import LogContract, Reopen, numbered, read_all, records
 
+from log_contract import LogContract, Reopen, numbered, read_all, records
 from streamlens.errors import BadSetting, StreamLensError, Unavailable
 from streamlens.locallog import LocalLog
 from streamlens.locallog import groupcommit as gc

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from log_contract import numbered, read_all
 
+from log_contract import numbered, read_all
 from streamlens.errors import Damaged, StreamLensError
 from streamlens.locallog import LocalLog, local
 from streamlens.locallog.batch import batch_key, partition_prefix

@@ -4,8 +4,8 @@ import random
 
 import asyncpg
 import pytest
-from postgres_rows import MINUTE, NOON, cell, metric
 
+from postgres_rows import MINUTE, NOON, cell, metric
 from streamlens.cell import Cell
 from streamlens.histogram import quantile
 from streamlens.postgres.store import PostgresStore

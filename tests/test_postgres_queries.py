@@ -4,8 +4,8 @@ from typing import Any
 
 import orjson
 import pytest
-from postgres_rows import MINUTE, NOON, booked, cell, metric
 
+from postgres_rows import MINUTE, NOON, booked, cell, metric
 from streamlens.histogram import quantile
 from streamlens.postgres import queries
 from streamlens.postgres.rows import MetricRow

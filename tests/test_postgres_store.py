@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 import asyncpg
 import psutil
 import pytest
+
 from postgres_fixtures import empty
 from postgres_rows import MINUTE, NOON, booked, cell, metric
-
 from streamlens.errors import BadSetting, Unavailable
 from streamlens.postgres import connection as connections
 from streamlens.postgres import queries

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import msgspec
 import psutil
 import pytest
-from process_server import STREAMLENS, Server, environ, until
 
+from process_server import STREAMLENS, Server, environ, until
 from streamlens.postgres.embedded import EmbeddedPostgres
 from streamlens.postgres.exact import exact_rows
 from streamlens.simulate import oracle

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from process_server import NotReady, Server, environ, streamlens, until
 
 START_CPU_S = 6.0

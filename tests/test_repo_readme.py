@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from process_server import Server, environ, until
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")

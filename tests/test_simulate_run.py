@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from simulate_server import EventServer
 
+from simulate_server import EventServer
 from streamlens.cli.simulate import simulate as command
 from streamlens.errors import BadSetting
 from streamlens.pricing import Prices

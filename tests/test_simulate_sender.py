@@ -5,8 +5,8 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from simulate_server import EventServer
 
+from simulate_server import EventServer
 from streamlens.simulate.call import Line
 from streamlens.simulate.sender import MAX_EVENTS, Sender, _bodies
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from web_server import Site, counted, serving
 
 from streamlens.app import app
 from web.driver import Web
+from web_server import Site, counted, serving
 
 SECRET = "secret detail of the inside"
 

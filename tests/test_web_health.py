@@ -7,9 +7,9 @@ import pytest
 from prometheus_client import openmetrics
 from prometheus_client.openmetrics import parser as open_parser
 from prometheus_client.parser import text_string_to_metric_families
-from web_server import WELL, serving
 
 from web.health import Part
+from web_server import WELL, serving
 
 PROMISED = {
     "streamlens_events_total",

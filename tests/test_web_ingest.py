@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cramjam
 import pytest
-from web_server import NOW_US, PARTITIONS, Site, counted, serving
 
 import web.body
 import web.ingest
@@ -18,6 +17,7 @@ from streamlens.errors import Unavailable
 from streamlens.events import MAX_EVENT_BYTES
 from streamlens.log import TP
 from streamlens.partitioner import partition_of
+from web_server import NOW_US, PARTITIONS, Site, counted, serving
 
 REQUEST = {
     "type": "request",

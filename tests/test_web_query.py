@@ -5,10 +5,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from postgres_rows import MINUTE, NOON, booked, cell, metric
-from web_server import Site, serving
 
+from postgres_rows import MINUTE, NOON, booked, cell, metric
 from streamlens.postgres.store import PostgresStore
+from web_server import Site, serving
 
 FAR = "x" * 257
 BAD = [

@@ -93,7 +93,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
 
     # -- records -------------------------------------------------------------------------------------------------
 
-    async def _getmany(  # noqa: ASYNC109  # Faust's signature
+    async def _getmany(  # Faust's signature
         self, active_partitions: set[TP] | None, timeout: float
     ) -> dict[TP, list[Run]]:
         found = self._read(active_partitions or set())
