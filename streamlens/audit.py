@@ -21,6 +21,7 @@ COLUMNS = ("received", "aggregated", "pending", "orphaned", "duplicate", "late",
 EXACT_WITHIN_S = 5.0
 """So long it waits for a moment in which nothing moves; under steady traffic there may be none."""
 GIVE_UP_S = 30.0
+"""So long the rows may lag behind, while StreamLens runs."""
 _EVERY_S = 0.3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -94,10 +95,11 @@ async def audit(
     read_log: Callable[[], Awaitable[LogCount]],
     read_ledger: Callable[[], Awaitable[LedgerCount]],
     *,
+    give_up_s: float = GIVE_UP_S,
     clock_s: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Audit:
-    """Look until log and ledger agree, 30 s at most.
+    """Look until log and ledger agree, `give_up_s` at most.
 
     They agree exactly when as many events were read before as after the look at the ledger, and it holds that many.
     When traffic never pauses they agree if the ledger holds all that was read at first, and no more than is read now.
@@ -110,7 +112,7 @@ async def audit(
         faults = _faults(first, ledger, after)
         exact = before.read == ledger.received == after.read
         waited_s = clock_s() - began
-        if (not faults and (exact or waited_s > EXACT_WITHIN_S)) or waited_s > GIVE_UP_S:
+        if (not faults and (exact or waited_s > EXACT_WITHIN_S)) or waited_s > give_up_s:
             return Audit(after, ledger, faults, exact)
         await sleep(_EVERY_S)
         before = after

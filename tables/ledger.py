@@ -48,7 +48,10 @@ class Ledger(Windowed[Entry]):
         self.closed = -1
 
     def entry(self, window: int, tenant_id: str) -> Entry:
-        return self.change(window_key(PREFIX, window, tenant_id.encode()))
+        row = self.named.get((window, tenant_id))
+        if row is None:
+            row = self.named[window, tenant_id] = self.change(window_key(PREFIX, window, tenant_id.encode()))
+        return row
 
     def book(self, window: int, tenant_id: str, column: Literal["duplicate", "late", "rejected"]) -> None:
         """An event was received and ends here."""

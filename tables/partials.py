@@ -17,7 +17,12 @@ class Partials(Windowed[Cell]):
 
     def cell(self, window: int, tenant_id: str, route: str, model: str) -> Cell:
         """The cell of a series, to be changed."""
-        return self.change(window_key(PREFIX, window, f"{tenant_id}\0{route}\0{model}".encode()))
+        names = (window, tenant_id, route, model)
+        cell = self.named.get(names)
+        if cell is None:
+            key = window_key(PREFIX, window, f"{tenant_id}\0{route}\0{model}".encode())
+            cell = self.named[names] = self.change(key)
+        return cell
 
 
 def series_of(key: bytes) -> tuple[str, str, str]:

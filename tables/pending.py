@@ -12,6 +12,7 @@ from streamlens.join import Half, decode_half, encode_half
 _HALF, _HALF_END = b"h", b"i"
 _MARK, _MARK_END = b"m", b"n"
 _SWEPT_AT_LEAST = 1_000
+_NEVER = 1 << 32
 
 
 class Pending:
@@ -24,6 +25,8 @@ class Pending:
         self._gone: list[str] = []
         self._marks: dict[str, int] = {}
         self._cursor = _MARK
+        self._oldest = 0  # the lowest window of a mark in the store, as far as it is known
+        self._lap_oldest = _NEVER
 
     def open(self, state: State) -> None:
         self._state = state
@@ -69,7 +72,10 @@ class Pending:
             put(_HALF + request_id.encode(), encode_half(half))
         for request_id, window in self._marks.items():
             put(_MARK + request_id.encode(), window.to_bytes(4, "big"))
-        self._sweep(expired, max(_SWEPT_AT_LEAST, 2 * len(self._marks)))
+        if self._marks:
+            self._oldest = min(self._oldest, *self._marks.values())
+        if self._oldest <= expired:
+            self._sweep(expired, max(_SWEPT_AT_LEAST, 2 * len(self._marks)))
         self._stored.update(self._new)
         self._new, self._gone, self._marks = {}, [], {}
 
@@ -84,9 +90,12 @@ class Pending:
             if i >= limit:
                 self._cursor = key
                 break
-            if int.from_bytes(raw, "big") <= expired:
+            window = int.from_bytes(raw, "big")
+            if window <= expired:
                 gone[key] = None
+            elif window < self._lap_oldest:
+                self._lap_oldest = window
         else:
-            self._cursor = _MARK
+            self._cursor, self._oldest, self._lap_oldest = _MARK, self._lap_oldest, _NEVER
         if gone:
             self._state.store.write(gone)

@@ -33,6 +33,8 @@ class Windowed(Generic[Row]):
         self._cache: dict[bytes, Row] = {}
         self._dirty: dict[bytes, Row] = {}
         self._floor = 0
+        self.named: dict[tuple[int, *tuple[str, ...]], Row] = {}
+        """Changed rows by window and names, kept by a family's own verbs to spare them making the key."""
 
     def open(self, state: State) -> None:
         self._state = state
@@ -74,6 +76,7 @@ class Windowed(Generic[Row]):
         if self._floor <= expired:
             self._expire(expired)
         self._dirty.clear()
+        self.named.clear()
         if len(self._cache) > _CACHED_ROWS:
             self._cache.clear()
 

@@ -3,17 +3,16 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 
-from checkpoint_counting import CLOSED, Counting, encode
-from checkpoint_truth import MemoryStore, Sink
-from checkpoint_world import Steps, Worker, World
+from checkpoint_worker import Steps, Worker
+from checkpoint_world import World
 from streamlens.checkpoint import unit as unit_module
 from streamlens.checkpoint.frames import Epoch, Lineage, Takeover, Version, epoch_records
-from streamlens.checkpoint.replay import LAST, OUTBOX, Meta, Replay
+from streamlens.checkpoint.replay import Meta, Replay
 from streamlens.checkpoint.state import State
 from streamlens.checkpoint.unit import Frame, Unit
+from streamlens.errors import Damaged
 from streamlens.log import UNKNOWN_OFFSET, Run
 
 Patch = pytest.MonkeyPatch
@@ -167,6 +166,19 @@ def frozen_values_not_read(patch: Patch) -> None:
     patch.setattr(State, "freeze", freeze_and_thaw)
 
 
+def smaller_epochs_skipped(patch: Patch) -> None:
+    feed = Replay.feed
+
+    def skip(self: Replay, offset: int, record: bytes) -> None:
+        try:
+            feed(self, offset, record)
+        except Damaged:
+            if self._lineage.epoch > self._meta.epoch:
+                raise
+
+    patch.setattr(Replay, "feed", skip)
+
+
 def gaps_skipped(patch: Patch) -> None:
     def skip(self: Replay, offset: int, record: bytes) -> None:
         epoch = self._lineage.feed(offset, record)
@@ -184,116 +196,3 @@ def stores_ahead_of_the_log_used(patch: Patch) -> None:
         return finish(self, takeover)
 
     patch.setattr(Replay, "finish", use)
-
-
-# -- what is published -----------------------------------------------------------------------------------------------
-
-
-def no_version_guard(patch: Patch) -> None:
-    patch.setattr(Sink, "refuses", lambda self, key, version: False)
-
-
-def nothing_republished(patch: Patch) -> None:
-    patch.setattr(Unit, "unpublished", lambda self: {})
-
-
-def last_outputs_not_stored(patch: Patch) -> None:
-    _stored_without(patch, LAST)
-
-
-def publishing_not_waited_for(patch: Patch) -> None:
-    """The outputs of an epoch are still on their way when the next one begins, and when the worker is killed."""
-    publish = Worker.publish
-    patch.setattr(
-        Worker, "publish", lambda self, unit, outputs: iter(()) if self.unit else publish(self, unit, outputs)
-    )
-
-
-def closed_announced_first(patch: Patch) -> None:
-    flush = Counting.flush
-
-    def reorder(self: Counting) -> bytes:
-        header: bytes = flush(self)
-        changes = self._state._overlay
-        if CLOSED in changes:
-            self._state._overlay = {CLOSED: changes[CLOSED], **changes}
-        return header
-
-    patch.setattr(Counting, "flush", reorder)
-
-
-def sinks_add_differences(patch: Patch) -> None:
-    """What an epoch added is sent, and the sink adds it up."""
-
-    def add(self: Sink, key: bytes, value: bytes) -> bytes:
-        versions = sorted(version for other, version in self._truth.outputs if other == key)
-        before = versions[: versions.index(self.versions[key])][-1:]
-        old = msgspec.json.decode(self._truth.outputs[key, before[0]]) if before else []
-        added = [uid for uid in msgspec.json.decode(value) if uid not in old]
-        return encode(sorted(msgspec.json.decode(self.rows.get(key, b"[]")) + added))
-
-    patch.setattr(Sink, "merged", add)
-
-
-# -- what expires ----------------------------------------------------------------------------------------------------
-
-
-def marks_expire_at_the_event_time(patch: Patch) -> None:
-    patch.setattr(Counting, "_mark_until", lambda self, ts: ts + self._lateness)
-
-
-def rows_expire_unpublished(patch: Patch) -> None:
-    patch.setattr(Counting, "_may_go", lambda self, key: True)
-
-
-def rows_expire_while_postgres_waits(patch: Patch) -> None:
-    patch.setattr(Unit, "is_waiting", lambda self, key: False)
-
-
-# -- a sink that lags behind -----------------------------------------------------------------------------------------
-
-
-def nothing_moved_to_the_outbox(patch: Patch) -> None:
-    patch.setattr(Unit, "_move_to_outbox", lambda self, batch: None)
-
-
-def outbox_not_stored(patch: Patch) -> None:
-    _stored_without(patch, OUTBOX)
-
-
-def outbox_not_restored(patch: Patch) -> None:
-    patch.setattr(Replay, "_move_to_outbox", lambda self, epoch: None)
-
-
-def drained_too_early(patch: Patch) -> None:
-    patch.setattr(Unit, "_drained_now", lambda self: self.version[1])
-
-
-def deleted_rows_restored_to_the_outbox(patch: Patch) -> None:
-    move = Replay._move_to_outbox
-
-    def move_without_deletes(self: Replay, epoch: Epoch) -> None:
-        move(self, epoch._replace(changes=[]))
-
-    patch.setattr(Replay, "_move_to_outbox", move_without_deletes)
-
-
-def outbox_keeps_the_first_version(patch: Patch) -> None:
-    move = Unit._move_to_outbox
-
-    def keep_first(self: Unit, batch: dict[bytes, bytes | None]) -> None:
-        move(self, batch)
-        for key in batch:
-            if key.startswith(OUTBOX) and (stored := self.state.store.get(key)):
-                batch[key] = stored
-
-    patch.setattr(Unit, "_move_to_outbox", keep_first)
-
-
-def _stored_without(patch: Patch, prefix: bytes) -> None:
-    write = MemoryStore.write
-
-    def write_without(self: MemoryStore, changes: Any) -> None:
-        write(self, {key: value for key, value in changes.items() if not key.startswith(prefix)})
-
-    patch.setattr(MemoryStore, "write", write_without)

@@ -1,108 +1,19 @@
-"""A deterministic world around `Unit`: one partition, its sources and changelog, and workers that go step by step.
+"""A deterministic world around `Unit`: one partition, its sources and changelog, its sinks, and workers step by step.
 
-A step is one thing that others can tell apart: one record appended, one batch written, one row published. Between any
-two steps a worker may be killed, lose the partition without knowing, or wait. What must never happen raises `Wrong`.
+Between any two steps a worker may be killed, lose the partition without knowing, or wait. What must never happen
+raises `Wrong`, at once where it can be seen at once.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from checkpoint_counting import CLEAR, CLOSED, Counting, Event, encode, ids, oracle
 from checkpoint_truth import MemoryStore, Sink, Truth, Wrong
-from streamlens.checkpoint.frames import Version, takeover_record
-from streamlens.checkpoint.replay import Replay
-from streamlens.checkpoint.unit import Frame, Unit
-from streamlens.log import UNKNOWN_OFFSET, Run
+from checkpoint_worker import Worker
+from streamlens.checkpoint.unit import Unit
+from streamlens.log import Run
 
-Steps = Generator[str, None, None]
 _LIMIT = 400
-
-
-class Worker:
-    """One process that has, or believes to have, the partition. What it does next is what `step` does."""
-
-    def __init__(self, world: "World", name: str, store: MemoryStore) -> None:
-        self.world = world
-        self.name = name
-        self.store = store
-        self.unit: Unit | None = None
-        self.sent: dict[bytes, Version] = {}
-        self.unsent: list[bytes] = []
-        self.told = True
-        self._steps = self._live()
-
-    def step(self) -> str:
-        """Do the next step; returns its name, "off" when there is none."""
-        return next(self._steps, "off")
-
-    def _live(self) -> Steps:
-        while self.unit or self.world.owner == self.name:
-            yield from self._checkpoint(self.unit) if self.unit else self._take_over()
-
-    def _take_over(self) -> Steps:
-        takeover = yield from self._append([takeover_record(self.name, 0)], "ask")
-        if takeover == UNKNOWN_OFFSET:
-            return
-        logic = Counting(tuple(self.world.sources), self.world.lateness)
-        unit = Unit(self.store, logic, lagging_sink=self.world.lagging, part_bytes=self.world.part_bytes)
-        replay = Replay(self.store, logic.is_output, lagging_sink=self.world.lagging)
-        writes = self.store.writes
-        for offset in range(replay.position, takeover):
-            replay.feed(offset, self.world.log[offset])
-            if self.store.writes != writes:
-                writes = self.store.writes
-                yield "replay"
-        unit.recover(takeover, replay)
-        self.world.check_recovered(takeover, unit)
-        yield "recover"
-        outputs = [(key, version, self.store.get(key)) for key, version in unit.unpublished().items()]
-        yield from self.publish(unit, outputs)
-        unit.published()
-        self.unit = unit
-        yield "run"
-
-    def _checkpoint(self, unit: Unit) -> Steps:
-        frame = unit.freeze()
-        if frame is None:
-            yield "idle"
-            return
-        base = yield from self._append(frame.records, "freeze")
-        if self.is_fenced(unit, frame, base):
-            self.drop(unit, frame, base)
-            yield "fenced"
-            return
-        unit.write(frame)
-        yield "write"
-        yield from self.publish(unit, [(key, frame.version, frame.changes[key]) for key in frame.outputs])
-        unit.published()
-        self.world.committed = frame.header.offsets
-        yield "commit"
-
-    def _append(self, records: Sequence[bytes], label: str) -> Generator[str, None, int]:
-        """Send these records, which arrive one by one. Returns the offset of the first.
-
-        Told nothing, or that others' records came between them, the caller knows nothing: `UNKNOWN_OFFSET`.
-        """
-        self.unsent, self.told, offsets = list(records), True, list[int]()
-        yield label
-        while self.unsent:
-            offsets.append(self.world.append(self.unsent.pop(0)))
-            yield "append"
-        return self.acknowledged(offsets) if self.told else UNKNOWN_OFFSET
-
-    def acknowledged(self, offsets: Sequence[int]) -> int:
-        return offsets[0] if offsets[-1] - offsets[0] + 1 == len(offsets) else UNKNOWN_OFFSET
-
-    def is_fenced(self, unit: Unit, frame: Frame, base: int) -> bool:
-        return unit.fenced(frame, base, [self.world.log[offset] for offset in unit.gap(base)])
-
-    def drop(self, unit: Unit, frame: Frame, base: int) -> None:
-        """The epoch is lost or its fate unknown: forget all that is in memory, its durable part is in the log."""
-        self.unit = None
-
-    def publish(self, unit: Unit, outputs: Iterable[tuple[bytes, Version, bytes | None]]) -> Steps:
-        for key, version, value in outputs:
-            self.world.partials.take(key, version, value)
-            yield f"publish {key.decode()}"
+"""Steps after which a worker that should be done hangs."""
 
 
 class World:

@@ -1,5 +1,6 @@
 """`streamlens up` as a process of its own, to be asked, stopped, killed and started again. For the tests."""
 
+import asyncio
 import json
 import os
 import select
@@ -14,10 +15,13 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import msgspec
 import psutil
 
 from streamlens.postgres.embedded import EmbeddedPostgres
+from streamlens.postgres.exact import exact_rows
 
 READY_WITHIN_S = 90.0
 """Long, because tests share the machine with others; what a start may cost is `test_process_up.py`'s matter."""
@@ -38,6 +42,7 @@ class Server:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.dsn = dsn or f"postgresql://streamlens@/postgres?host={quote(str(data_dir / 'postgres'))}"
         self.process: subprocess.Popen[bytes]
         self._stderr = data_dir.with_name(data_dir.name + ".stderr")
         self._environ = environ(POSTGRES_DSN=dsn, STREAMLENS_LOG_FORMAT="json")
@@ -120,6 +125,11 @@ class Server:
     def post(self, path: str, body: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"}
         return _ask(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of `llm_metrics` with every integer, as the oracle has them."""
+        found = asyncio.run(exact_rows(self.dsn))
+        return [msgspec.structs.asdict(row) | msgspec.structs.asdict(row.cell) for row in found]
 
     def audit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`streamlens audit` of this data directory."""

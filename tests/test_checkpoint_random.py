@@ -67,7 +67,7 @@ class Script:
         getattr(self if hasattr(self, name) else self.world, name)(*arguments)
 
     def until(self, worker: str, label: str) -> bool:
-        return any(self.world.step(worker) in (label, "off") for _ in range(30))
+        return any(self.world.step(worker) in (label, "idle", "off") for _ in range(30))
 
     def epoch(self, worker: str, count: int, label: str) -> None:
         if self.world.workers[worker].unit is None:

@@ -57,10 +57,13 @@ class Replay:
 
     def feed(self, offset: int, record: bytes) -> None:
         epoch = self._lineage.feed(offset, record)
-        if epoch is None or epoch.epoch <= self._meta.epoch:
-            return
+        if epoch is None or (epoch.generation, epoch.epoch) <= self._last[0]:
+            return  # Nothing new, or an epoch that was sent twice.
         if epoch.epoch != self._meta.epoch + 1:
-            raise Damaged(f"the changelog goes from epoch {self._meta.epoch} to {epoch.epoch}: records are missing")
+            raise Damaged(
+                f"the changelog goes from epoch {self._meta.epoch} to {epoch.epoch}: records are missing, or it is not"
+                " the one that the store was made from"
+            )
         self._apply(epoch)
         if len(self._changes) >= _CHANGES_PER_WRITE:
             self._write()

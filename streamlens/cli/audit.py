@@ -53,13 +53,17 @@ def audit(tenant: str | None, from_: str | None, to: str | None, data_dir: Path 
 
 
 async def _audit(settings: "Settings", selection: "Selection") -> "Audit":
-    from streamlens.audit import audit, count_ledger, count_log
+    from streamlens.audit import EXACT_WITHIN_S, GIVE_UP_S, audit, count_ledger, count_log
+    from streamlens.process import RUN_FILE
 
-    log_dir = settings.data_dir / "log"
-    log_id = (await count_log(log_dir, settings.consumer_group)).log_id
+    log_dir, group = settings.data_dir / "log", settings.consumer_group
+    log_id = (await count_log(log_dir, group)).log_id
+    runs = (settings.data_dir / RUN_FILE).exists()
     with _database(settings) as dsn:
         return await audit(
-            lambda: count_log(log_dir, settings.consumer_group), lambda: count_ledger(dsn, log_id, selection)
+            lambda: count_log(log_dir, group),
+            lambda: count_ledger(dsn, log_id, selection),
+            give_up_s=GIVE_UP_S if runs else EXACT_WITHIN_S,
         )
 
 

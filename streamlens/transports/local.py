@@ -93,8 +93,10 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
 
     # -- records -------------------------------------------------------------------------------------------------
 
-    async def _getmany(  # Faust's signature
-        self, active_partitions: set[TP] | None, timeout: float
+    async def _getmany(
+        self,
+        active_partitions: set[TP] | None,
+        timeout: float,  # noqa: ASYNC109  # Faust's signature
     ) -> dict[TP, list[Run]]:
         found = self._read(active_partitions or set())
         if not found:

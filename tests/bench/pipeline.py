@@ -109,11 +109,7 @@ def drain(data_dir: Path, events: int) -> dict[str, float]:
         asyncio.run(until_counted(EmbeddedPostgres(data_dir / "postgres").start(), events, up))
         seconds = time.monotonic() - began
         cpu_s = sum(process.cpu_times()[:2]) - cpu_began
-        peak = next(
-            int(line.split()[1])
-            for line in Path(f"/proc/{up.pid}/status").read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
+        peak = int(Path(f"/proc/{up.pid}/status").read_text().partition("VmHWM:")[2].split()[0])
         up.terminate()
     return {
         "events_per_s": events / seconds,
