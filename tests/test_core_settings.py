@@ -1,0 +1,40 @@
+"""Settings: what is refused, in the user's own names."""
+
+from pathlib import Path
+
+import pytest
+
+from streamlens.errors import BadSetting
+from streamlens.settings import Settings
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = Settings.load({})
+    assert (settings.http_port, settings.partitions, settings.join_timeout_s) == (8080, 4, 300)
+    assert (settings.out_of_order_s, settings.allowed_lateness_s, settings.max_future_s) == (30, 3600, 60)
+    assert settings.data_dir == Path(".streamlens")
+
+
+def test_names_of_the_environment() -> None:
+    settings = Settings.load({"HTTP_PORT": "9", "STREAMLENS_DATA_DIR": "/d", "STREAMLENS_LOG_SYNC": "os", "HOME": "/"})
+    assert (settings.http_port, settings.data_dir, settings.log_sync) == (9, Path("/d"), "os")
+
+
+def test_an_empty_variable_is_not_set() -> None:
+    assert Settings.load({"STREAMLENS_PARTITIONS": ""}).partitions == 4
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"STREAMLENS_PARTITION": "2"}, "unknown setting STREAMLENS_PARTITION; did you mean STREAMLENS_PARTITIONS?"),
+        ({"STREAMLENS_XYZZY": "2"}, "unknown setting STREAMLENS_XYZZY"),
+        ({"HTTP_PORT": "http"}, "HTTP_PORT: "),
+        ({"STREAMLENS_LOG_SYNC": "never"}, "STREAMLENS_LOG_SYNC: "),
+        ({"STREAMLENS_PARTITIONS": "0"}, "STREAMLENS_PARTITIONS must be between 1 and 256, not 0"),
+        ({"STREAMLENS_JOIN_TIMEOUT_S": "3570"}, "must be below STREAMLENS_ALLOWED_LATENESS_S"),
+    ],
+)
+def test_refused(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(BadSetting, match=message.replace("?", r"\?")):
+        Settings.load(environ)
