@@ -49,7 +49,7 @@ class Join:
         self._partials = Partials()
         self._ledger = Ledger()
         self._letters = Letters()
-        self._offsets: dict[str, int] = {}
+        self._offsets: Mapping[str, int] = {}
         self._since_ms = self._published_since_ms = 0
         self._watermark: Watermark
         self._state: State
@@ -59,7 +59,7 @@ class Join:
 
     def open(self, state: State, header: bytes, offsets: Mapping[str, int]) -> None:
         self._state = state
-        self._offsets = dict(offsets)
+        self._offsets = offsets
         self._watermark = Watermark.decode(header, self._lines.out_of_order_us)
         self._ledger.closed = self._lines.closed(self._watermark.value_us)
         self._expired = self._lines.expired(self._watermark.value_us)
@@ -97,7 +97,6 @@ class Join:
             else:
                 self._call(event, window)
         self._watermark.highest_us[topic] = highest_us
-        self._offsets[topic] = run.next
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
         self._watermark.advance(now_us, self._offsets, ends)

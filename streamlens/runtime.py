@@ -106,6 +106,7 @@ class Runtime:
         """After Faust and HTTP have stopped: let the rows reach Postgres, then close everything."""
         for task in self._tasks:
             task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for stage in self.stages:
             stage.close()
         await self.database.stop()

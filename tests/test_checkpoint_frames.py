@@ -21,14 +21,20 @@ HEADER = Header({"llm.calls": 7}, 0, b"watermark")
 CHANGES: list[Change] = [(b"a", b"1"), (b"b", None), (b"c", bytes(range(256)))]
 
 
-def frame(version: Version, changes: list[Change] = CHANGES, part_bytes: int = 40) -> list[bytes]:
-    return epoch_records(version, HEADER, changes, part_bytes)
+def content(version: Version) -> list[Change]:
+    """Another one for each version, but of the same size."""
+    return [(b"version", bytes(version)), *CHANGES]
+
+
+def frame(version: Version) -> list[bytes]:
+    return epoch_records(version, HEADER, content(version), part_bytes=40)
 
 
 def complete(records: list[bytes], generation: int = 0, epoch: int = 0) -> list[tuple[int, Version, int]]:
     """Read these records from offset 1 on; returns (offset of the last part, version, `next`) of each epoch found."""
     lineage = Lineage(generation, epoch)
     fed = [(offset, lineage.feed(offset, record)) for offset, record in enumerate(records, 1)]
+    assert all(e.changes == content((e.generation, e.epoch)) for _, e in fed if e is not None)
     return [(offset, (e.generation, e.epoch), e.next) for offset, e in fed if e is not None]
 
 
@@ -82,6 +88,7 @@ assert len(ONE) == len(TWO) >= 4
         pytest.param([*ONE[:-1], TAKEOVER, ONE[-1]], [], id="a takeover comes before the last part"),
         pytest.param([TAKEOVER, *ONE], [], id="a frame of an older generation"),
         pytest.param([TAKEOVER, *frame((1, 1))], [(len(ONE) + 1, (1, 1), len(ONE) + 2)], id="a frame of the new one"),
+        pytest.param([ONE[0], TAKEOVER, *frame((2, 1))[1:]], [], id="a beginning does not fit a new generation's rest"),
         pytest.param(frame((9, 1)), [], id="a generation without its takeover"),
     ],
 )
@@ -92,7 +99,7 @@ def test_only_complete_frames_of_the_generation_in_force_count(
 
 
 def test_void_parts_between_do_not_disturb() -> None:
-    records = [part for own in frame((0, 1)) for part in (own, frame((-1, 1))[0])]
+    records = [part for own in frame((0, 1)) for part in (own, frame((5, 1))[0])]
     assert [version for _, version, _ in complete(records)] == [(0, 1)]
 
 

@@ -121,6 +121,7 @@ class Stage:
         await self._check_sources(partition, unit)
         await self._publish((unit, key, store.get(key), version) for key, version in unit.unpublished().items())
         unit.published()
+        await self._commit({partition: unit.offsets})  # the last epoch may have been made durable without it
         self.units[partition] = unit
         logger.info(
             "partition recovered",
@@ -142,8 +143,10 @@ class Stage:
     async def _check_sources(self, partition: int, unit: Unit) -> None:
         tps = [TP(topic, partition) for topic in self.topics]
         for tp, (start, end) in (await self._log.offsets(tps)).items():
+            if unit.version[1] == 0:
+                unit.offsets[tp.topic] = start  # Nothing was ever read here: from the earliest.
             offset = unit.offsets.get(tp.topic, 0)
-            if tp.topic in unit.offsets and offset < start:
+            if offset < start:
                 raise Damaged(f"{tp.topic} partition {partition} begins at {start}, but was read to {offset} only")
             if offset > end:
                 raise Damaged(f"{tp.topic} partition {partition} ends at {end}, but was read to {offset}: another log?")
@@ -200,7 +203,7 @@ class Stage:
             )
             for p in won:
                 self.units[p].published()
-            await self._commit(won)
+            await self._commit({p: frame.header.offsets for p, frame in won.items()})
             await self._again(lost)
         CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
         self.on_checkpoint()
@@ -255,6 +258,7 @@ class Stage:
             if batches:
                 await asyncio.sleep(_RETRY_S)
 
-    async def _commit(self, frames: Mapping[int, Frame]) -> None:
-        offsets = {TP(topic, p): n for p, frame in frames.items() for topic, n in frame.header.offsets.items()}
-        await self._log.commit(self._group, offsets)
+    async def _commit(self, offsets: Mapping[int, Mapping[str, int]]) -> None:
+        """By partition, the next offset of each source topic: for lag tools and the audit."""
+        found = {TP(topic, p): offset for p, topics in offsets.items() for topic, offset in topics.items()}
+        await self._log.commit(self._group, found)

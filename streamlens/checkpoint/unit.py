@@ -32,7 +32,8 @@ class Logic(Protocol):
     def open(self, state: State, header: bytes, offsets: Mapping[str, int]) -> None:
         """Build what is kept in memory from a recovered state.
 
-        `header` is what `flush` returned last, b"" at first; `offsets` the next offset of each source topic.
+        `header` is what `flush` returned last, b"" at first; `offsets` the next offset of each source topic, kept up
+        to date by the unit.
         """
 
     def apply(self, topic: str, run: Run) -> None:
