@@ -1,5 +1,6 @@
 """Ways to break what is published and kept for the sinks, one rule each, for `test_checkpoint_sinks.py`."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from checkpoint_counting import CLOSED, Counting, encode
 from checkpoint_truth import MemoryStore, Sink
 from checkpoint_worker import Worker
-from streamlens.checkpoint.frames import Epoch
+from streamlens.checkpoint.frames import Epoch, Version
 from streamlens.checkpoint.replay import LAST, OUTBOX, Replay
 from streamlens.checkpoint.unit import Unit
 
@@ -116,6 +117,26 @@ def outbox_keeps_the_first_version(patch: Patch) -> None:
                 batch[key] = stored
 
     patch.setattr(Unit, "_move_to_outbox", keep_first)
+
+
+def answers_taken_for_the_latest_version(patch: Patch) -> None:
+    acked = Unit.acked
+
+    def take(self: Unit, versions: Mapping[bytes, Version]) -> None:
+        acked(self, {key: self._recent.get(key, (1 << 60, 0)) for key in versions})
+
+    patch.setattr(Unit, "acked", take)
+
+
+def rows_answered_and_changed_counted_twice(patch: Patch) -> None:
+    move = Unit._move_to_outbox
+
+    def miscount(self: Unit, batch: dict[bytes, bytes | None]) -> None:
+        both = len(self._acked & self._recent.keys())
+        move(self, batch)
+        self._in_outbox -= both
+
+    patch.setattr(Unit, "_move_to_outbox", miscount)
 
 
 def _stored_without(patch: Patch, prefix: bytes) -> None:

@@ -183,3 +183,14 @@ def test_a_run_that_begins_too_late_is_refused() -> None:
     assert unit is not None
     assert not unit.apply("calls", Run(1, 2, [b"not looked at"]))
     assert unit.offsets == {}
+
+
+def test_an_append_below_the_last_one_is_not_believed() -> None:
+    world = leading(1, 3)
+    epoch(world, "A", 1)
+    unit = world.workers["A"].unit
+    assert unit is not None
+    world.read("A", "calls", 1)
+    frame = unit.freeze()
+    assert frame is not None
+    assert unit.fenced(frame, 1, [])

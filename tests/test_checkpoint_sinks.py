@@ -149,6 +149,46 @@ def the_outbox_holds_the_latest_version_of_a_row() -> None:
     end(world, W0000=[1, 2], W0001=[3])
 
 
+@RULES.needed(sabotage.answers_taken_for_the_latest_version, "the rows are")
+def an_answer_of_postgres_counts_for_the_version_that_was_sent() -> None:
+    world = leading(1, 3, lagging=True)
+    epoch(world, "A", 1)
+    world.send("A")
+    epoch(world, "A", 1)
+    world.ack("A")
+    end(world, W0000=[1, 2])
+
+
+def _row_sent_from_the_outbox(*times: int) -> World:
+    """Two epochs are over; the row of the first was sent from the outbox, and the answer is still to come."""
+    world = leading(*times, lagging=True)
+    epoch(world, "A", 1)
+    epoch(world, "A", 1)
+    world.send("A", limit=9)
+    world.ack("A")
+    world.send("A", limit=9)
+    assert b"W0001" in world.workers["A"].sent
+    return world
+
+
+@RULES.needed(sabotage.answers_taken_for_the_latest_version, "the rows are")
+def an_answer_counts_for_the_version_that_was_in_the_outbox() -> None:
+    world = _row_sent_from_the_outbox(12, 1, 14, 3)
+    epoch(world, "A", 1)
+    epoch(world, "A", 1)
+    world.ack("A")
+    end(world, W0000=[2, 4], W0001=[1, 3])
+
+
+@RULES.needed(sabotage.rows_answered_and_changed_counted_twice, "the rows are")
+def a_row_answered_and_changed_meanwhile_stays_in_the_outbox() -> None:
+    world = _row_sent_from_the_outbox(12, 1, 14, 3)
+    epoch(world, "A", 1)
+    world.ack("A")
+    epoch(world, "A", 1)
+    end(world, W0000=[2, 4], W0001=[1, 3])
+
+
 @RULES.each()
 def test_rule(scenario: Scenario) -> None:
     scenario()

@@ -3,10 +3,13 @@
 import struct
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from rocksdict import WriteBatch
+
+from streamlens.errors import BadSetting, Unavailable
 
 FORMAT = 1
 """Of everything stored. A log of another format is refused."""
@@ -43,20 +46,20 @@ class Catalog:
     def __init__(self, db: Any) -> None:
         self._db = db
 
-    def marker(self) -> Marker | None:
-        """None in a database that holds nothing at all yet."""
+    def open(self, path: Path, *, read_only: bool) -> Marker:
+        """The marker of the log in `path`; an empty database becomes a log, unless it is open for reading only."""
         raw = self._db.get(_MARKER)
         if raw is None:
             if next(self._scan(b""), None) is not None:
                 raise ValueError("it has no format marker")
-            return None
-        return _decode(raw, Marker)
-
-    def create(self) -> Marker:
-        """Make this database a log."""
-        marker = Marker(FORMAT, uuid.uuid4().hex)
-        self._db.put(_MARKER, msgspec.msgpack.encode(marker))
-        self._db.flush_wal(True)
+            if read_only:
+                raise Unavailable(f"there is no log in {path}")
+            raw = msgspec.msgpack.encode(Marker(FORMAT, uuid.uuid4().hex))
+            self._db.put(_MARKER, raw)
+            self._db.flush_wal(True)
+        marker = _decode(raw, Marker)
+        if marker.format != FORMAT:
+            raise BadSetting(f"the log in {path} has format {marker.format}, but this version reads {FORMAT}")
         return marker
 
     def topics(self) -> dict[str, Topic]:

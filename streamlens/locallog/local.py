@@ -15,12 +15,12 @@ from rocksdict import WriteBatch
 
 from streamlens.errors import BadSetting, Damaged, StreamLensError, Unavailable
 from streamlens.locallog.batch import batch_key
-from streamlens.locallog.catalog import FORMAT, Catalog, Topic
+from streamlens.locallog.catalog import Catalog, Topic
 from streamlens.locallog.database import explained, open_database
 from streamlens.locallog.groupcommit import Columns, GroupCommit
 from streamlens.locallog.partition import Partition
 from streamlens.locallog.recoverypoint import RecoveryPoint
-from streamlens.locallog.retention import kept_from
+from streamlens.locallog.retention import new_starts
 from streamlens.log import TP, Record, Run, TopicSpec
 
 RETENTION_EVERY_S = 60.0
@@ -230,14 +230,7 @@ class LocalLog:
         self._group.check()
         now = self._clock_ms() if now_ms is None else now_ms
         unread = await self.committed(self._reader) if self._reader else {}
-        moved: dict[TP, int] = {}
-        for tp, partition in self._partitions.items():
-            topic = self._topics[tp.topic]
-            spec = TopicSpec(tp.topic, topic.partitions, topic.retention_ms, topic.retention_bytes)
-            start = self._now(partial(kept_from, partition, spec, now))
-            start = min(start, unread.get(tp, start))
-            if start > partition.start:
-                moved[tp] = start
+        moved = self._now(partial(new_starts, self._partitions, self._topics, unread, now))
         if moved:
             await self._delete(moved)
             _log.info("log retention", partitions=len(moved))
@@ -254,14 +247,7 @@ class LocalLog:
 
     def _load(self) -> None:
         self._recovery_point.load(self._db)
-        marker = self._catalog.marker()
-        if marker is None:
-            if self._read_only:
-                raise Unavailable(f"there is no log in {self.path}")
-            marker = self._catalog.create()
-        if marker.format != FORMAT:
-            raise BadSetting(f"the log in {self.path} has format {marker.format}, but this version reads {FORMAT}")
-        self.log_id = marker.log_id
+        self.log_id = self._catalog.open(self.path, read_only=self._read_only).log_id
         for name, topic in self._catalog.topics().items():
             self._add_topic(name, topic)
 

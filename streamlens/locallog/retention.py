@@ -1,10 +1,26 @@
-"""What retention lets go of: pure searches over the stored batches of one partition."""
+"""What retention lets go of: pure searches over the stored batches of the partitions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from streamlens.locallog.batch import Stored
+from streamlens.locallog.catalog import Topic
 from streamlens.locallog.partition import Partition
-from streamlens.log import TopicSpec
+from streamlens.log import TP, TopicSpec
+
+
+def new_starts(
+    partitions: Mapping[TP, Partition], topics: Mapping[str, Topic], unread: Mapping[TP, int], now_ms: int
+) -> dict[TP, int]:
+    """The offsets from which partitions are kept, for those that let go of something. What is unread stays."""
+    moved: dict[TP, int] = {}
+    for tp, partition in partitions.items():
+        topic = topics[tp.topic]
+        spec = TopicSpec(tp.topic, topic.partitions, topic.retention_ms, topic.retention_bytes)
+        start = kept_from(partition, spec, now_ms)
+        start = min(start, unread.get(tp, start))
+        if start > partition.start:
+            moved[tp] = start
+    return moved
 
 
 def kept_from(partition: Partition, spec: TopicSpec, now_ms: int) -> int:
