@@ -31,12 +31,17 @@ def run(settings: Settings, *, demo: bool = False) -> NoReturn:
     app.runtime.on_ready = lambda: _ready(settings, run_file, stop, demo=demo)
     worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, console_port=0)
     worker.spinner = None  # it would write control characters to whatever stdout is
+    worker._sentinel_task = _nothing  # mode would sleep a second there, after everything has ended
     try:
         worker.execute_from_commandline()
     finally:
         stop.set()
         run_file.unlink(missing_ok=True)
     sys.exit(0)
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _check_port(host: str, port: int) -> None:

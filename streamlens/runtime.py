@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
 import structlog
 
@@ -24,6 +25,7 @@ from streamlens.topics import DEAD_LETTERS, INPUTS, METRICS, PARTIALS
 logger = structlog.get_logger()
 
 FATAL_EXIT_CODE = 1
+_REST_S = 1.0
 
 
 def clock_us() -> int:
@@ -165,6 +167,10 @@ class Runtime:
         if self.crashed:
             return
         for stage in self.stages:
+            if PARTIALS in stage.topics:  # what stage one has just published; events wait in the log
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_REST_S):
+                        await stage.read_rest()
             await stage.tick()
         for outbox in self._outboxes:
             await outbox.drain()

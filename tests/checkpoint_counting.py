@@ -98,7 +98,7 @@ class Counting:
         uid, kind, rid, ts = event.uid, event.kind, event.rid.encode(), event.ts
         raw = self._state.get(b"P" + rid)
         half = None if raw is None else _decode_half(raw)
-        if ts // 10 * 10 + 10 + self._lateness <= self._watch.watermark:
+        if self._late_from(ts) <= self._watch.watermark:
             self._add(b"Llate", uid)
         elif self._state.get(b"M" + rid) is not None or (half is not None and half.kind == kind):
             self._add(b"Lduplicate", uid)
@@ -121,6 +121,10 @@ class Counting:
 
     def _mark_until(self, ts: int) -> int:
         """A duplicate is recognised for as long as it would not be late."""
+        return self._late_from(ts)
+
+    def _late_from(self, ts: int) -> int:
+        """The watermark from which an event of this time is late, and its window's row may expire."""
         return ts // 10 * 10 + 10 + self._lateness
 
     def _advance(self, watermark: int) -> None:
@@ -129,7 +133,7 @@ class Counting:
         self._watch.watermark = watermark
         for key, value in list(self._state.scan(b"P", b"Q")):
             half = _decode_half(value)
-            if half.ts + 10 + self._lateness < watermark:
+            if self._late_from(half.ts) <= watermark:  # Else it could be joined into a row that has expired.
                 self._state.delete(key)
                 self._take(b"Lpending", half.uid)
                 self._add(b"Lorphaned", half.uid)
@@ -140,7 +144,7 @@ class Counting:
 
     def _expire(self) -> None:
         for key, _ in list(self._state.scan(b"W", b"X")):
-            if int(key[1:]) * 10 + 10 + self._lateness <= self._watch.watermark and self._may_go(key):
+            if self._late_from(int(key[1:]) * 10) <= self._watch.watermark and self._may_go(key):
                 self._state.delete(key)
 
     def _may_go(self, key: bytes) -> bool:

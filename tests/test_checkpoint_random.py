@@ -18,7 +18,7 @@ from streamlens.checkpoint import replay
 
 _EXAMPLES = int(os.environ.get("CHECKPOINT_EXAMPLES", "0"))
 search = settings(
-    max_examples=_EXAMPLES or 700,
+    max_examples=_EXAMPLES or 1_500,
     derandomize=not _EXAMPLES,
     database=None,
     deadline=None,

@@ -167,6 +167,8 @@ def test_a_damaged_store_names_what_to_delete(server: Server) -> None:
     sent = Sent()
     sent.send(server.start())
     assert server.stop() == 0
+    audit = server.audit()  # the last words brought all rows to Postgres
+    assert audit.returncode == 0, audit.stdout
     directory = server.data_dir / "state" / "pending" / "2"
     flip(max(directory.glob("*.[ls][os][gt]"), key=lambda path: path.stat().st_size))
     with pytest.raises(NotReady):

@@ -103,9 +103,6 @@ def check_stopped(server: Server, expected: Path) -> None:
     assert postgres.pid is None
     assert server.audit().stdout.endswith("\ncloses\n")
     assert postgres.pid is None
-    nobody = server.audit("--tenant", "nobody", "--from", "2026-01-01T00:00:00Z")
-    assert nobody.returncode == 0
-    assert "tenant-" not in nobody.stdout
     asyncio.run(_spoil(postgres))
     spoilt = server.audit()
     assert spoilt.returncode == 1

@@ -38,7 +38,6 @@ def test_the_example_shows_the_default(field: str) -> None:
 
 
 def test_every_setting_that_is_spoken_of_exists() -> None:
-    """Also in the code's own words, and shortened ones like `STREAMLENS_*` aside."""
     known = set(map(_variable, Settings.__struct_fields__))
     spoken = {name for page in TEXTS for name in re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", page.read_text("utf-8"))}
     assert spoken - known == set()

@@ -171,6 +171,15 @@ class Stage:
         if self._pending >= _MAX_PENDING:
             self._room.clear()
 
+    async def read_rest(self) -> None:
+        """Count what the log still holds, once the consumer has stopped."""
+        for tp, offset in self.source_offsets().items():
+            end = (await self._log.offsets([tp]))[tp][1]
+            while offset < end:
+                run = await self._log.read(tp, offset)
+                await self.process(tp, run)
+                offset = run.next
+
     # -- the checkpoint ------------------------------------------------------------------------------------------
 
     async def run(self, interval_s: float) -> None:

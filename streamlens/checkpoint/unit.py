@@ -1,7 +1,7 @@
 """One partition of one stage: the steps of its checkpoint and of its takeover, without any I/O but its store.
 
 The caller (`stage.py`, or a test that crashes between any two steps) appends, publishes and asks the group. The order
-of the steps is the guarantee; each rule here was found necessary by model checking (`docs/decisions/checkpoint.md`).
+of the steps is the guarantee; each rule here was found necessary by model checking (`docs/decisions/002-checkpoint.md`).
 """
 
 from collections.abc import Iterable, Mapping

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,19 +89,21 @@ def _database(settings: "Settings") -> Iterator[str]:
 
 
 def _show(result: "Audit") -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from streamlens.audit import COLUMNS
 
     console = Console()
-    tenants = Table(title="ledger, in events")
+    slim = partial(Table, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    tenants = slim(title="ledger, in events")
     tenants.add_column("tenant")
     for name in ("minutes", *COLUMNS):
-        tenants.add_column(name, justify="right")
+        tenants.add_column(name, justify="right", no_wrap=True)
     for row in result.ledger.tenants:
         tenants.add_row(str(row["tenant_id"]) or "(not known)", *(f"{row[name]:,}" for name in ("minutes", *COLUMNS)))
-    topics = Table(title="log, in records")
+    topics = slim(title="log, in records")
     topics.add_column("topic")
     for name in ("appended", "still kept", "read", "unread"):
         topics.add_column(name, justify="right")
