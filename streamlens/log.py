@@ -59,7 +59,8 @@ class Log(Protocol):
     async def append(self, batches: Mapping[TP, Sequence[Record]]) -> dict[TP, int]:
         """Append the records of each partition in order and without a gap; returns when all are durable.
 
-        Returns the offset of the first record of each partition, `UNKNOWN_OFFSET` where the fate is unknown.
+        Returns the offset of the first record of each partition, `UNKNOWN_OFFSET` where the fate is unknown or where
+        the records of one partition did not land side by side.
         """
 
     async def offsets(self, tps: Sequence[TP]) -> dict[TP, tuple[int, int]]:

@@ -33,7 +33,7 @@ def fence_checked_before_the_append(patch: Patch) -> None:
         return append(self, records, label)
 
     def judge(self: Any, unit: Unit, frame: Frame, base: int) -> bool:
-        return unit.fenced(frame, base, self.world.log[unit.gap(base).start : self.before])
+        return unit.fenced(frame.records, base, self.world.log[unit.gap(base).start : self.before])
 
     patch.setattr(Worker, "_append", remember)
     patch.setattr(Worker, "is_fenced", judge)

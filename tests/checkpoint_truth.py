@@ -29,6 +29,12 @@ class MemoryStore:
         self.writes += 1
         self.entries = {k: v for k, v in {**self.entries, **changes}.items() if v is not None}
 
+    def snapshot(self) -> Iterator[tuple[bytes, bytes]]:
+        return iter(sorted(self.entries.items()))
+
+    def clear(self) -> None:
+        self.entries = {}
+
     def close(self) -> None: ...
 
 

@@ -95,7 +95,7 @@ class Worker:
         return offsets[0] if offsets[-1] - offsets[0] + 1 == len(offsets) else UNKNOWN_OFFSET
 
     def is_fenced(self, unit: Unit, frame: Frame, base: int) -> bool:
-        return unit.fenced(frame, base, [self.world.log[offset] for offset in unit.gap(base)])
+        return unit.fenced(frame.records, base, [self.world.log[offset] for offset in unit.gap(base)])
 
     def drop(self, unit: Unit, frame: Frame, base: int) -> None:
         """The epoch is lost or its fate unknown: forget all that is in memory, its durable part is in the log."""

@@ -193,4 +193,4 @@ def test_an_append_below_the_last_one_is_not_believed() -> None:
     world.read("A", "calls", 1)
     frame = unit.freeze()
     assert frame is not None
-    assert unit.fenced(frame, 1, [])
+    assert unit.fenced(frame.records, 1, [])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from checkpoint_truth import MemoryStore
 from streamlens.checkpoint.state import State
-from streamlens.checkpoint.store import RocksStore, Store, wipe
+from streamlens.checkpoint.store import RocksStore, Store
 from streamlens.errors import Damaged, Unavailable
 
 KEYS = [b"key%04d" % i for i in range(1000)]
@@ -116,12 +116,19 @@ def test_what_the_end_of_the_write_ahead_log_loses_is_the_last_batches_whole(tmp
     store.close()
 
 
-def test_a_wiped_store_opens_empty(tmp_path: Path) -> None:
-    path = _filled(tmp_path, flushed=True)
-    wipe(path)
-    store = RocksStore(path)
+def test_a_cleared_store_is_empty_and_goes_on(store: RocksStore) -> None:
+    store.write({b"a": b"1"})
+    store.clear()
     assert list(store.scan(b"", b"\xff")) == []
-    store.close()
+    store.write({b"b": b"2"})
+    assert list(store.scan(b"", b"\xff")) == [(b"b", b"2")]
+
+
+def test_a_snapshot_sees_the_moment_of_its_making(store: RocksStore) -> None:
+    store.write({b"a": b"1", b"b": b"2"})
+    seen = store.snapshot()
+    store.write({b"a": None, b"b": b"3", b"c": b"4"})
+    assert list(seen) == [(b"a", b"1"), (b"b", b"2")]
 
 
 def test_a_second_opener_in_this_process_is_refused(store: RocksStore, tmp_path: Path) -> None:

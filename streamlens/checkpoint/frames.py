@@ -49,6 +49,16 @@ class Part(msgspec.Struct, frozen=True, array_like=True, tag="D"):
     payload: bytes
 
 
+class SnapshotPart(msgspec.Struct, frozen=True, array_like=True, tag="S"):
+    """Part `number` (from 1) of what a store held as of an epoch: entries, in a payload of their own."""
+
+    generation: int
+    epoch: int
+    number: int
+    last: bool
+    payload: bytes
+
+
 class Epoch(NamedTuple):
     """A complete epoch, put together again; `next` is the offset after its last part."""
 
@@ -60,7 +70,8 @@ class Epoch(NamedTuple):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Takeover | Part).decode
+_decode = msgspec.msgpack.Decoder(Takeover | Part | SnapshotPart).decode
+_decode_entries = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]]).decode
 _decode_body = msgspec.msgpack.Decoder(tuple[Header, list[Change]]).decode
 
 
@@ -79,6 +90,23 @@ def is_takeover(record: bytes) -> bool:
     return isinstance(_decode(record), Takeover)
 
 
+def snapshot_record(version: Version, number: int, last: bool, entries: list[tuple[bytes, bytes]]) -> bytes:
+    return _encode(SnapshotPart(*version, number, last, _encode(entries)))
+
+
+def snapshot_entries(part: SnapshotPart) -> list[tuple[bytes, bytes]]:
+    return _decode_entries(part.payload)
+
+
+def parse(offset: int, record: bytes) -> Takeover | Part | SnapshotPart:
+    """A record of a changelog. Raises `Damaged`."""
+    try:
+        part: Takeover | Part | SnapshotPart = _decode(record)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"changelog record {offset} can't be read: {error}") from error
+    return part
+
+
 class Lineage:
     """Reads a changelog from some position on, finds the epochs that count: complete ones of the generation in force.
 
@@ -93,15 +121,14 @@ class Lineage:
 
     def feed(self, offset: int, record: bytes) -> Epoch | None:
         """Take the next record; returns the epoch that it completes, if it does. Raises `Damaged`."""
-        try:
-            return self._feed(offset, _decode(record))
-        except msgspec.DecodeError as error:
-            raise Damaged(f"changelog record {offset} can't be read: {error}") from error
+        return self._feed(offset, parse(offset, record))
 
-    def _feed(self, offset: int, part: Takeover | Part) -> Epoch | None:
+    def _feed(self, offset: int, part: Takeover | Part | SnapshotPart) -> Epoch | None:
         if isinstance(part, Takeover):
             self.generation = offset
             self._parts.clear()
+            return None
+        if isinstance(part, SnapshotPart):
             return None
         if part.generation != self.generation:
             return None  # A worker that lost the partition goes on writing: void for every reader, for ever.
@@ -113,7 +140,10 @@ class Lineage:
         self._parts.append(part.payload)
         if part.number < part.parts:
             return None
-        header, changes = _decode_body(b"".join(self._parts))
+        try:
+            header, changes = _decode_body(b"".join(self._parts))
+        except msgspec.DecodeError as error:
+            raise Damaged(f"changelog record {offset} can't be read: {error}") from error
         self._parts.clear()
         self.epoch = part.epoch
         return Epoch(part.generation, part.epoch, offset + 1, header, changes)

@@ -26,6 +26,10 @@ class Meta(msgspec.Struct, frozen=True, array_like=True):
     epoch: int
     position: int
     header: Header
+    delta_bytes: int = 0
+    """What the changelog has grown by since the last complete snapshot, snapshots aside."""
+    snapshot_bytes: int = 0
+    """How large that snapshot was."""
 
 
 EMPTY = Meta(-1, 0, 0, Header({}, 0, b""))
@@ -45,6 +49,9 @@ class Replay:
         self._lagging = lagging_sink
         raw = store.get(META)
         self._meta = EMPTY if raw is None else _decode_meta(raw)
+        self._delta_bytes = self._meta.delta_bytes
+        self.records = 0
+        """How many records were read."""
         self._lineage = Lineage(self._meta.generation, self._meta.epoch)
         self._changes: dict[bytes, bytes | None] = {}
         raw = store.get(LAST)
@@ -56,6 +63,8 @@ class Replay:
         return self._meta.position
 
     def feed(self, offset: int, record: bytes) -> None:
+        self.records += 1
+        self._delta_bytes += len(record)
         epoch = self._lineage.feed(offset, record)
         if epoch is None or (epoch.generation, epoch.epoch) <= self._last[0]:
             return  # Nothing new, or an epoch that was sent twice.
@@ -74,7 +83,7 @@ class Replay:
             raise Damaged(f"the store is at changelog position {self._meta.position}, the log ends at {takeover}")
         if self._lagging:
             self._forget_drained()
-        self._meta = Meta(takeover, self._meta.epoch, takeover + 1, self._meta.header)
+        self._move_to(takeover, self._meta.epoch, takeover + 1, self._meta.header)
         self._write()
         return self._meta, dict.fromkeys(self._last[1], self._last[0])
 
@@ -84,7 +93,10 @@ class Replay:
             self._move_to_outbox(epoch)
         self._changes.update(epoch.changes)
         self._last = (version, [key for key, value in epoch.changes if value is not None and self._is_output(key)])
-        self._meta = Meta(self._lineage.generation, epoch.epoch, epoch.next, epoch.header)
+        self._move_to(self._lineage.generation, epoch.epoch, epoch.next, epoch.header)
+
+    def _move_to(self, generation: int, epoch: int, position: int, header: Header) -> None:
+        self._meta = Meta(generation, epoch, position, header, self._delta_bytes, self._meta.snapshot_bytes)
 
     def _move_to_outbox(self, epoch: Epoch) -> None:
         """As `Unit.write` does, if the sink acknowledged nothing; so each write leaves a complete outbox behind."""

@@ -6,14 +6,16 @@ serves all units, so there is one produce request per half second and not one pe
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import structlog
 
-from streamlens.checkpoint.frames import Version, takeover_record
+from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.store import Store
-from streamlens.checkpoint.unit import Frame, Logic, Unit
+from streamlens.checkpoint.takeover import take_over
+from streamlens.checkpoint.unit import SNAPSHOT_MIN_BYTES, Frame, Logic, Unit
 from streamlens.errors import Damaged, Unavailable
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record, Run
 from streamlens.metrics import CHECKPOINT_SECONDS, RECOVERY_SECONDS
@@ -50,6 +52,7 @@ class Stage:
         fatal: Callable[[BaseException], None],
         clock_us: Callable[[], int],
         lagging_sink: bool = False,
+        snapshot_min_bytes: int = SNAPSHOT_MIN_BYTES,
     ) -> None:
         self.name = name
         self.topics = topics
@@ -61,6 +64,7 @@ class Stage:
         self._fatal = fatal
         self._clock_us = clock_us
         self.lagging_sink = lagging_sink
+        self._snapshot_min_bytes = snapshot_min_bytes
         self._stores: dict[int, Store] = {}
         self._lock = asyncio.Lock()
         self._pending = 0
@@ -84,6 +88,7 @@ class Stage:
         async with self._lock:
             await asyncio.gather(*(self._take_over(p) for p in partitions if p not in self.units))
         RECOVERY_SECONDS.set((self._clock_us() - began_us) / 1e6)
+        self.on_checkpoint()  # rows may wait in what was taken over
 
     def source_offsets(self) -> dict[TP, int]:
         """From where to read the sources of the partitions that are here."""
@@ -91,32 +96,23 @@ class Stage:
 
     def close(self) -> None:
         """Close all stores. Without a last `tick` nothing is lost: the next start counts the records again."""
-        self.units.clear()
+        for p in list(self.units):
+            self._drop(p)
         while self._stores:
             self._stores.popitem()[1].close()
 
+    def _drop(self, partition: int) -> None:
+        self.units.pop(partition).drop()
+
     async def _take_over(self, partition: int) -> None:
-        tp = TP(self.changelog, partition)
-        takeover = await self._append_takeover(tp)
+        began_us, tp = self._clock_us(), TP(self.changelog, partition)
         store = self._stores.get(partition)
         if store is None:
             store = self._stores[partition] = self._open_store(partition)
         logic = self._new_logic(partition)
-        unit = Unit(store, logic, lagging_sink=self.lagging_sink)
-        replay = Replay(store, logic.is_output, lagging_sink=self.lagging_sink)
-        start, _ = (await self._log.offsets([tp]))[tp]
-        if replay.position < start:
-            raise Damaged(
-                f"{tp.topic} partition {partition} begins at {start}, the state needs it from {replay.position}"
-            )
-        began_us, began = self._clock_us(), replay.position
-        position = began
-        while position < takeover:
-            run = await self._log.read(tp, position)
-            for offset, record in enumerate(run.values, run.first):
-                if offset < takeover:
-                    replay.feed(offset, record)
-            position = run.next
+        unit = Unit(store, logic, lagging_sink=self.lagging_sink, snapshot_min_bytes=self._snapshot_min_bytes)
+        new_replay = partial(Replay, store, logic.is_output, lagging_sink=self.lagging_sink)
+        takeover, replay = await take_over(self._log, tp, store, new_replay, self._group, self._clock_us)
         unit.recover(takeover, replay)
         await self._check_sources(partition, unit)
         await self._publish((unit, key, store.get(key), version) for key, version in unit.unpublished().items())
@@ -128,17 +124,9 @@ class Stage:
             stage=self.name,
             partition=partition,
             epoch=unit.version[1],
-            replayed=takeover - began,
+            replayed=replay.records,
             seconds=round((self._clock_us() - began_us) / 1e6, 3),
         )
-
-    async def _append_takeover(self, tp: TP) -> int:
-        while True:
-            record = Record(None, takeover_record(self._group, self._clock_us() // 1000))
-            offset = (await self._append({tp: [record]}))[tp]
-            if offset != UNKNOWN_OFFSET:
-                return offset
-            await asyncio.sleep(_RETRY_S)
 
     async def _check_sources(self, partition: int, unit: Unit) -> None:
         tps = [TP(topic, partition) for topic in self.topics]
@@ -200,10 +188,8 @@ class Stage:
             began_us = self.last_checkpoint_us = self._clock_us()
             if not frames:
                 return
-            bases = await self._append(
-                {TP(self.changelog, p): [Record(None, part) for part in frame.records] for p, frame in frames.items()}
-            )
-            lost = [p for p, frame in frames.items() if await self._is_fenced(p, frame, bases[TP(self.changelog, p)])]
+            bases = await self._append_own({p: frame.records for p, frame in frames.items()})
+            lost = {p for p, frame in frames.items() if await self._is_fenced(p, frame.records, bases)}
             won = {p: frame for p, frame in frames.items() if p not in lost}
             for p, frame in won.items():
                 self.units[p].write(frame)
@@ -213,7 +199,7 @@ class Stage:
             for p in won:
                 self.units[p].published()
             await self._commit({p: frame.header.offsets for p, frame in won.items()})
-            await self._again(lost)
+            await self._again(lost | await self._snapshot(won))
         CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
         self.on_checkpoint()
 
@@ -228,21 +214,40 @@ class Stage:
         self._room.set()
         return frames
 
-    async def _is_fenced(self, partition: int, frame: Frame, base: int) -> bool:
-        unit, between = self.units[partition], []
-        gap = unit.gap(base)
+    async def _snapshot(self, partitions: Iterable[int]) -> set[int]:
+        """Append a piece of each snapshot that is due, cut heads that a complete one replaces; who is fenced."""
+        pieces = {p: records for p in partitions if (records := self.units[p].snapshot_records())}
+        if not pieces:
+            return set()
+        bases = await self._append_own(pieces)
+        lost = {p for p, records in pieces.items() if await self._is_fenced(p, records, bases)}
+        for p in pieces.keys() - lost:
+            position = self.units[p].snapshot_appended()
+            if position is not None:
+                await self._log.delete_before(TP(self.changelog, p), position)
+                logger.info("snapshot taken", stage=self.name, partition=p, position=position)
+        return lost
+
+    async def _append_own(self, records: Mapping[int, Sequence[bytes]]) -> dict[TP, int]:
+        """Append to the changelog partitions that these units own."""
+        batches = {TP(self.changelog, p): [Record(None, part) for part in parts] for p, parts in records.items()}
+        return await self._append(batches)
+
+    async def _is_fenced(self, partition: int, records: Sequence[bytes], bases: Mapping[TP, int]) -> bool:
+        unit, tp = self.units[partition], TP(self.changelog, partition)
+        gap, between = unit.gap(bases[tp]), []
         position = gap.start
         while position < gap.stop:
-            run = await self._log.read(TP(self.changelog, partition), position)
+            run = await self._log.read(tp, position)
             between += run.values[: gap.stop - run.first]
             position = run.next
-        return unit.fenced(frame, base, between)
+        return unit.fenced(records, bases[tp], between)
 
-    async def _again(self, lost: Sequence[int]) -> None:
+    async def _again(self, lost: Iterable[int]) -> None:
         """A lost partition is dropped whole and taken over afresh: its durable state is what the changelog says."""
         for p in lost:
             logger.warning("partition fenced, taking it over again", stage=self.name, partition=p)
-            del self.units[p]
+            self._drop(p)
             await self._take_over(p)
             for topic in self.topics:
                 self._seek(TP(topic, p), self.units[p].offsets.get(topic, 0))

@@ -32,6 +32,12 @@ class Store(Protocol):
     def scan(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Entries with low <= key < high in order. Entries written meanwhile may or may not be seen."""
 
+    def snapshot(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries as of this call, in order, whatever is written while they are read."""
+
+    def clear(self) -> None:
+        """Forget everything."""
+
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
         """All of the changes or none of them, also after a kill; None deletes."""
 
@@ -57,11 +63,15 @@ class RocksStore:
     def __init__(self, path: Path, shared: Shared | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._shared = shared or Shared()
+        self._open()
+
+    def _open(self) -> None:
         try:
-            self._db: Any = Rdict(str(path), _options(shared or Shared()))
+            self._db: Any = Rdict(str(self._path), _options(self._shared))
         except Exception as error:  # rocksdict raises plain Exception for everything
             if "lock hold by current process" in str(error) or "While lock file" in str(error):
-                raise Unavailable(f"{path} is open in another process: stop that one") from error
+                raise Unavailable(f"{self._path} is open in another process: stop that one") from error
             raise self._damaged(error) from error
 
     def get(self, key: bytes) -> bytes | None:
@@ -74,7 +84,12 @@ class RocksStore:
     def scan(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
         options = ReadOptions()
         options.set_iterate_upper_bound(high)
-        entries = self._db.iter(options)
+        return self._read(self._db.iter(options), low)
+
+    def snapshot(self) -> Iterator[tuple[bytes, bytes]]:
+        return self._read(self._db.iter(), b"")  # RocksDB's iterators see the moment of their making
+
+    def _read(self, entries: Any, low: bytes) -> Iterator[tuple[bytes, bytes]]:
         entries.seek(low)
         while entries.valid():
             yield entries.key(), entries.value()
@@ -94,6 +109,11 @@ class RocksStore:
                 put(key, value)
         self._db.write(batch)
 
+    def clear(self) -> None:
+        self._db.close()
+        shutil.rmtree(self._path)
+        self._open()
+
     def close(self) -> None:
         self._db.close()
 
@@ -102,11 +122,6 @@ class RocksStore:
             f"{self._path}: RocksDB can't be used: {error}. It is a copy: stop StreamLens, delete this directory, and"
             " the next start restores it from the changelog"
         )
-
-
-def wipe(path: Path) -> None:
-    """Remove a store that can't be used; only when it is closed."""
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def _options(shared: Shared) -> Options:

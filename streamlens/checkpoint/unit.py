@@ -1,10 +1,10 @@
 """One partition of one stage: the steps of its checkpoint and of its takeover, without any I/O but its store.
 
 The caller (`stage.py`, or a test that crashes between any two steps) appends, publishes and asks the group. The order
-of the steps is the guarantee; each rule here was found necessary by model checking (`docs/decisions/002-checkpoint.md`).
+of the steps is the guarantee; model checking found each rule here necessary (`docs/decisions/002-checkpoint.md`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -21,9 +21,15 @@ from streamlens.checkpoint.replay import (
     encode,
     encode_version,
 )
+from streamlens.checkpoint.snapshot import SnapshotWriter
 from streamlens.checkpoint.state import State
 from streamlens.checkpoint.store import Store
 from streamlens.log import UNKNOWN_OFFSET, Run
+
+SNAPSHOT_MIN_BYTES = 16 << 20
+"""Deltas below this are never worth a snapshot: they are replayed in a second."""
+SNAPSHOT_PIECE_BYTES = 4 << 20
+"""How much of a snapshot is appended beside one epoch."""
 
 
 class Logic(Protocol):
@@ -59,7 +65,15 @@ class Frame(NamedTuple):
 class Unit:
     """The state machine of one partition: `recover`, then again and again `freeze`, `fenced`, `write`, `published`."""
 
-    def __init__(self, store: Store, logic: Logic, *, lagging_sink: bool = False, part_bytes: int = PART_BYTES) -> None:
+    def __init__(
+        self,
+        store: Store,
+        logic: Logic,
+        *,
+        lagging_sink: bool = False,
+        part_bytes: int = PART_BYTES,
+        snapshot_min_bytes: int = SNAPSHOT_MIN_BYTES,
+    ) -> None:
         self.state = State(store)
         self.state.is_waiting = self.is_waiting
         self.logic = logic
@@ -74,6 +88,10 @@ class Unit:
         self._in_outbox = 0
         self._drained = 0
         self._published = True
+        self._snapshot_min_bytes = snapshot_min_bytes
+        self._snapshot: SnapshotWriter | None = None
+        self._snapshot_at = (0, 0)
+        self._snapshot_bytes = self._delta_bytes = 0
 
     # -- takeover ------------------------------------------------------------------------------------------------
 
@@ -91,6 +109,7 @@ class Unit:
         self._drained = meta.header.drained
         self._in_outbox = sum(1 for _ in self.state.store.scan(OUTBOX, OUTBOX_END))
         self._published = not self._recent
+        self._delta_bytes, self._snapshot_bytes = meta.delta_bytes, meta.snapshot_bytes
         self.logic.open(self.state, meta.header.logic, self.offsets)
 
     def unpublished(self) -> dict[bytes, Version]:
@@ -124,8 +143,8 @@ class Unit:
         records = epoch_records(version, header, list(changes.items()), self._part_bytes)
         return Frame(version, header, changes, outputs, records)
 
-    def fenced(self, frame: Frame, base: int, between: Iterable[bytes]) -> bool:
-        """Whether the partition was lost, judged after the append of `frame`, acknowledged with `base`.
+    def fenced(self, records: Sequence[bytes], base: int, between: Iterable[bytes]) -> bool:
+        """Whether the partition was lost, judged after the append of `records`, acknowledged with `base`.
 
         `between` gives the records from `gap(base)`, read only when there is one. Fenced: drop this unit, write no
         store, publish nothing. Checking before the append is not enough: a takeover may come just before it.
@@ -134,7 +153,7 @@ class Unit:
             return True  # Its fate is unknown: only a new takeover can tell.
         if base > self._next_own and any(is_takeover(record) for record in between):
             return True
-        self._next_own = base + len(frame.records)
+        self._next_own = base + len(records)
         return False
 
     def gap(self, base: int) -> range:
@@ -143,7 +162,8 @@ class Unit:
 
     def write(self, frame: Frame) -> None:
         """Make the store hold the epoch, in one batch. An exception here must end the process."""
-        meta = Meta(*frame.version, self._next_own, frame.header)
+        self._delta_bytes += sum(map(len, frame.records))
+        meta = Meta(*frame.version, self._next_own, frame.header, self._delta_bytes, self._snapshot_bytes)
         batch = dict(frame.changes)
         batch[META] = encode(meta)
         batch[LAST] = encode((frame.version, frame.outputs))
@@ -154,6 +174,37 @@ class Unit:
         self._header = frame.header
         self._recent = dict.fromkeys(frame.outputs, frame.version)
         self._published = not frame.outputs
+
+    # -- snapshots -----------------------------------------------------------------------------------------------
+
+    def snapshot_records(self) -> list[bytes]:
+        """The next piece of a snapshot, to be appended like an epoch's records; [] while none is due.
+
+        Only between `write` and the next `freeze`. A snapshot begins when the deltas since the last one outweigh it.
+        """
+        if self._snapshot is None:
+            if self._delta_bytes <= max(self._snapshot_min_bytes, self._snapshot_bytes):
+                return []
+            self._snapshot = SnapshotWriter(self.version, self.state.store.snapshot(), self._part_bytes)
+            self._snapshot_at = (self._next_own, self._delta_bytes)
+        records: list[bytes] = []
+        while not self._snapshot.done and sum(map(len, records)) < SNAPSHOT_PIECE_BYTES:
+            records.append(self._snapshot.next_record())
+        return records
+
+    def snapshot_appended(self) -> int | None:
+        """After a piece has passed the fence: the position below which the changelog can go, once all is there."""
+        if self._snapshot is None or not self._snapshot.done:
+            return None
+        position, delta_bytes = self._snapshot_at
+        self._snapshot_bytes = self._snapshot.bytes
+        self._delta_bytes -= delta_bytes
+        self._snapshot = None
+        return position
+
+    def drop(self) -> None:
+        """The unit is not used any more. A snapshot that is under way would keep its store open."""
+        self._snapshot = None
 
     # -- what is published ---------------------------------------------------------------------------------------
 

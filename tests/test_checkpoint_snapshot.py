@@ -1,0 +1,149 @@
+"""Snapshots on a real log: the head is cut, a wiped or stale store is restored, and nothing is counted twice."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline import Pipeline
+from streamlens.checkpoint import stage as stage_module
+from streamlens.checkpoint import unit as unit_module
+from streamlens.checkpoint.frames import SnapshotPart, parse, takeover_record
+from streamlens.checkpoint.snapshot import RESTORING, SnapshotWriter
+from streamlens.checkpoint.store import RocksStore
+from streamlens.errors import Damaged
+from streamlens.log import TP, Record
+
+CHANGELOG = TP("pending-changelog", 0)
+CALLS = 30
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Snapshots are due at once, and come in many small pieces over several checkpoints."""
+    init = unit_module.Unit.__init__
+
+    def with_small_parts(self: Any, *args: Any, **options: Any) -> None:
+        init(self, *args, **(options | {"part_bytes": 150, "snapshot_min_bytes": 3000}))
+
+    monkeypatch.setattr(unit_module.Unit, "__init__", with_small_parts)
+    monkeypatch.setattr(unit_module, "SNAPSHOT_PIECE_BYTES", 1)
+    assert stage_module.Unit is unit_module.Unit
+
+
+async def count(pipeline: Pipeline, first: int, calls: int = CALLS) -> None:
+    for n in range(first, first + calls):
+        await pipeline.send("call", 1, f"r{n}")
+        await pipeline.settle()
+
+
+def exact(pipeline: Pipeline, calls: int) -> None:
+    assert pipeline.calls() == {("acme", 0): calls}
+    assert pipeline.ledger() == {("acme", 0): {"received": calls, "aggregated": calls}}
+
+
+async def test_the_head_is_cut_and_the_changelog_stays_bounded(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    lengths = []
+    for n in range(6):
+        await count(pipeline, n * CALLS)
+        start, end = (await pipeline.log.offsets([CHANGELOG]))[CHANGELOG]
+        lengths.append(end - start)
+    assert start > 0
+    assert end - start < end / 2
+    exact(pipeline, 6 * CALLS)
+    await pipeline.close()
+
+
+@pytest.mark.parametrize("disk", ["kept", "wiped", "stale", "half restored"])
+async def test_recovery_after_the_head_was_cut(tmp_path: Path, disk: str) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await count(pipeline, 0, 3)
+    await pipeline.close()
+    (tmp_path / "old").mkdir()
+    for stage in ("pending", "windows"):
+        (tmp_path / stage).rename(tmp_path / "old" / stage)
+    await pipeline.open()
+    await count(pipeline, 3, 3 * CALLS)
+    assert pipeline.log.start_offset(CHANGELOG) > 0
+    await pipeline.close()
+    for stage in ("pending", "windows"):
+        if disk != "kept":
+            (tmp_path / stage).rename(tmp_path / "old" / f"{stage}-latest")
+        if disk == "stale":
+            (tmp_path / "old" / stage).rename(tmp_path / stage)
+        if disk == "half restored":
+            store = RocksStore(tmp_path / stage / "0")
+            store.write({RESTORING: b"", b"\x00meta": b"\x94\xce\x00\x01\x00\x00", b"w": b"junk"})
+            store.close()
+    await pipeline.open()
+    await count(pipeline, 0, 3)  # repeated by the client: the marks are there again
+    await count(pipeline, 3 + 3 * CALLS, 2)
+    assert pipeline.calls() == {("acme", 0): 5 + 3 * CALLS}
+    assert pipeline.ledger()["acme", 0] == {
+        "received": 8 + 3 * CALLS,
+        "aggregated": 5 + 3 * CALLS,
+        "duplicate": 3,
+    }
+    await pipeline.close()
+
+
+async def test_a_snapshot_that_a_takeover_voids_is_not_used(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await count(pipeline, 0, 3 * CALLS)
+    generation, epoch = pipeline.join.units[0].version
+    await pipeline.close()
+    await pipeline.open()  # a takeover: what the old owner still appends is void
+    writer = SnapshotWriter((generation, epoch + 50), iter([(b"w", b"of a zombie")]))
+    await pipeline.log.append({CHANGELOG: [Record(None, writer.next_record())]})
+    await pipeline.close()
+    (tmp_path / "pending").rename(tmp_path / "gone")
+    await pipeline.open()
+    await count(pipeline, 3 * CALLS, 1)
+    exact(pipeline, 3 * CALLS + 1)
+    await pipeline.close()
+
+
+async def test_an_incomplete_snapshot_is_not_used_and_the_head_not_cut(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    n = 0
+    while not snapshot_parts(pipeline):
+        await count(pipeline, n, 1)
+        n += 1
+    assert pipeline.log.start_offset(CHANGELOG) == 0
+    await pipeline.close()
+    (tmp_path / "pending").rename(tmp_path / "gone")
+    await pipeline.open()
+    await count(pipeline, n, 1)
+    exact(pipeline, n + 1)
+    await pipeline.close()
+
+
+def snapshot_parts(pipeline: Pipeline) -> int:
+    values = pipeline.log.read_now(CHANGELOG, pipeline.log.start_offset(CHANGELOG), 1 << 24).values
+    return sum(isinstance(parse(0, value), SnapshotPart) for value in values)
+
+
+async def test_a_head_cut_without_a_snapshot_never_starts_empty(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await count(pipeline, 0, 2)
+    await pipeline.log.delete_before(CHANGELOG, 2)
+    await pipeline.close()
+    (tmp_path / "pending").rename(tmp_path / "gone")
+    with pytest.raises(Damaged, match="holds no usable snapshot"):
+        await pipeline.open()
+    await pipeline.close()
+
+
+async def test_a_worker_that_is_fenced_while_it_writes_a_snapshot_cuts_nothing(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    n = 0
+    while not snapshot_parts(pipeline):
+        await count(pipeline, n, 1)
+        n += 1
+    await pipeline.log.append({CHANGELOG: [Record(None, takeover_record("another", 0))]})
+    await count(pipeline, n, 1)
+    assert pipeline.log.start_offset(CHANGELOG) == 0
+    await pipeline.settle()
+    exact(pipeline, n + 1)
+    await pipeline.close()
