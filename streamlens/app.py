@@ -7,13 +7,16 @@ from typing import Any
 import faust
 from faust.transport.drivers import TRANSPORTS
 from faust.web.drivers import DRIVERS
+from yarl import URL
 
+from streamlens.brokers import security
 from streamlens.checkpoint.stage import Stage, StageLogic
-from streamlens.errors import BadSetting
+from streamlens.member import Member
 from streamlens.runtime import Runtime
 from streamlens.settings import Settings
 from streamlens.transports.tables import TableManager
 
+TRANSPORTS.aliases["kafkaruns"] = "streamlens.transports.kafka:Transport"
 TRANSPORTS.aliases["locallog"] = "streamlens.transports.local:Transport"
 DRIVERS.aliases["streamlens"] = "web.driver:Web"
 
@@ -51,11 +54,13 @@ class App(faust.App):
         except Exception as error:
             self.runtime.fatal(error)
             raise
+        self.runtime.connect(self.consumer)
+        self.on_partitions_revoked.connect(self.tables.on_revoked)
         await super().on_first_start()
 
-    async def on_started(self) -> None:
-        self.runtime.connect_consumer(self.consumer.seek_now)
-        await super().on_started()
+    async def on_stop(self) -> None:
+        self.runtime.stopping.set()
+        await super().on_stop()
 
     async def on_shutdown(self) -> None:
         await super().on_shutdown()
@@ -68,11 +73,9 @@ class App(faust.App):
 
 def create_app(settings: Settings) -> App:
     """The app by its settings. Raises `BadSetting`."""
-    if settings.kafka_brokers:
-        raise BadSetting("KAFKA_BROKERS: this version runs on the local log only; unset it")
     return App(
         settings,
-        broker="locallog://",
+        **(_on_kafka(settings) if settings.kafka_brokers else {"broker": "locallog://"}),
         web="streamlens://",
         web_bind=settings.http_host,
         web_host=settings.http_host,
@@ -92,6 +95,33 @@ def create_app(settings: Settings) -> App:
         worker_redirect_stdouts=False,
         version=1,
     )
+
+
+def _on_kafka(settings: Settings) -> dict[str, Any]:
+    member = Member(settings.data_dir)
+    credentials: Any = None
+    kafka = security(settings)
+    if kafka.sasl_plain_username:
+        credentials = faust.SASLCredentials(
+            username=kafka.sasl_plain_username,
+            password=kafka.sasl_plain_password,
+            mechanism=kafka.sasl_mechanism,
+            ssl_context=kafka.ssl_context,
+        )
+    elif kafka.ssl_context:
+        credentials = faust.SSLCredentials(kafka.ssl_context)
+    return {
+        "broker": [URL(f"kafkaruns://{broker.strip()}") for broker in settings.kafka_brokers.split(",")],
+        "broker_credentials": credentials,
+        "broker_session_timeout": settings.kafka_session_s,
+        "broker_heartbeat_interval": settings.kafka_session_s / 5,
+        "broker_request_timeout": max(30, settings.kafka_session_s),
+        "broker_max_poll_records": 8,  # counts runs
+        "consumer_auto_offset_reset": "none",  # positions come from the units' state
+        "consumer_group_instance_id": member.id,
+        "canonical_url": f"http://{member.id}.worker:{settings.http_port}",  # must not change for a static member
+        "table_standby_replicas": 0,
+    }
 
 
 app = create_app(Settings.load(os.environ))

@@ -28,7 +28,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SELECTED = """($1::text is null or tenant_id = $1)
     and ($2::timestamptz is null or minute >= $2) and ($3::timestamptz is null or minute < $3)"""
 _TENANTS = f"""
-    select tenant_id, count(*) as minutes, {", ".join(f"sum({name})::bigint as {name}" for name in COLUMNS)}
+    select tenant_id, {", ".join(f"sum({name})::bigint as {name}" for name in COLUMNS)}
     from llm_ledger where {_SELECTED} group by tenant_id order by tenant_id"""
 _OPEN = f"""
     select tenant_id, minute from llm_ledger where {_SELECTED} and (

@@ -1,6 +1,7 @@
 """One process: event loop, logs, Faust's worker around the app, and the file that tells others where it serves."""
 
 import asyncio
+import ipaddress
 import json
 import os
 import socket
@@ -17,6 +18,31 @@ from streamlens.settings import Settings
 RUN_FILE = "run.json"
 
 
+def settings_with(host: str | None, port: int | None, data_dir: Path | None, *, insecure: bool) -> Settings:
+    """The environment's settings with those of the command line. Raises `BadSetting`."""
+    for name, value in (("STREAMLENS_HTTP_HOST", host), ("HTTP_PORT", port), ("STREAMLENS_DATA_DIR", data_dir)):
+        if value is not None:
+            os.environ[name] = str(value)
+    settings = Settings.load(os.environ)
+    if not insecure and not _is_loopback(settings.http_host):
+        raise BadSetting(
+            f"STREAMLENS_HTTP_HOST: {settings.http_host} can be reached by others, who could read and write everything;"
+            " add --insecure if that is what you want"
+        )
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSetting(f"STREAMLENS_DATA_DIR: {error}") from None
+    return settings
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def run(settings: Settings, *, demo: bool = False) -> NoReturn:
     """Run the app until a signal ends it; exits with code 0 then, and with 1 when something broke."""
     logs.configure(settings.log_format)
@@ -26,16 +52,14 @@ def run(settings: Settings, *, demo: bool = False) -> NoReturn:
 
     from streamlens.app import app
 
-    stop = asyncio.Event()
     run_file = settings.data_dir / RUN_FILE
-    app.runtime.on_ready = lambda: _ready(settings, run_file, stop, demo=demo)
+    app.runtime.on_ready = lambda: _ready(settings, run_file, app.runtime.stopping, demo=demo)
     worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, console_port=0)
     worker.spinner = None  # it would write control characters to whatever stdout is
     worker._sentinel_task = _nothing  # mode would sleep a second there, after everything has ended
     try:
         worker.execute_from_commandline()
     finally:
-        stop.set()
         run_file.unlink(missing_ok=True)
     sys.exit(0)
 

@@ -12,9 +12,10 @@ from contextlib import suppress
 
 import structlog
 
-from streamlens.checkpoint.stage import Stage, StageLogic
+from streamlens.brokers import Broker, open_log
+from streamlens.checkpoint.stage import Member, Stage, StageLogic
 from streamlens.checkpoint.store import RocksStore, Shared
-from streamlens.locallog.local import LocalLog
+from streamlens.errors import BadSetting, StreamLensError
 from streamlens.log import TP, TopicSpec
 from streamlens.metrics import CHECKPOINT_AGE, CONSUMER_LAG, WATERMARK_LAG
 from streamlens.outbox import Outbox
@@ -39,11 +40,14 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.stages: list[Stage] = []
-        self.log: LocalLog
+        self.log: Broker
         self.database = Database(settings)
         self.started_us = clock_us()
         self.ready = asyncio.Event()
+        self.stopping = asyncio.Event()
         self.crashed = False
+        self.assigned = 0
+        """How many units' partitions the group has given to this process."""
         self.on_started: list[Callable[[Runtime], None]] = []
         """Called when log and Postgres can be used: the views get what they need."""
         self.on_ready: Callable[[], None] = lambda: None
@@ -51,7 +55,6 @@ class Runtime:
         self._shared = Shared()
         self._tasks: list[asyncio.Task[None]] = []
         self._outboxes: list[Outbox] = []
-        self._seek: Callable[[TP, int], None] = lambda tp, offset: None
 
     # -- what the agents' modules declare ------------------------------------------------------------------------
 
@@ -83,16 +86,12 @@ class Runtime:
         """Open the log and connect Postgres; returns when both can be used, or Postgres is known to be away."""
         settings = self.settings
         (settings.data_dir / "faust").mkdir(parents=True, exist_ok=True)
-        self.log = LocalLog.open(
-            settings.data_dir / "log",
-            sync=settings.log_sync == "always",
-            on_failure=self.fatal,
-            reader=settings.consumer_group,
-        )
+        self.log = open_log(settings, self.fatal)
         await self.log.start()
-        await self.log.create_topics(self._topics())
-        for stage in self.stages:
-            stage.connect(self.log, lambda tp, offset: self._seek(tp, offset))
+        try:
+            await self.log.create_topics(self._topics())
+        except BadSetting as error:
+            raise BadSetting(f"{error} (STREAMLENS_PARTITIONS is {settings.partitions})") from None
         await self.database.start(self.log.log_id)
         for started in self.on_started:
             started(self)
@@ -116,10 +115,14 @@ class Runtime:
 
     # -- partitions, as Faust's table manager tells --------------------------------------------------------------
 
-    def connect_consumer(self, seek: Callable[[TP, int], None]) -> None:
-        self._seek = seek
+    def connect(self, member: Member) -> None:
+        """Before partitions come: the consumer that brings the runs."""
+        for stage in self.stages:
+            stage.connect(self.log, member)
 
     async def take_over(self, assigned: Iterable[TP]) -> None:
+        """Recover what the group has assigned."""
+        self.assigned = len({tp for tp in assigned if any(tp.topic in stage.topics[:1] for stage in self.stages)})
         try:
             for stage in self.stages:
                 await stage.take_over({tp.partition for tp in assigned if tp.topic in stage.topics})
@@ -131,16 +134,21 @@ class Runtime:
         """Where to read each source partition on."""
         return {tp: offset for stage in self.stages for tp, offset in stage.source_offsets().items()}
 
+    async def revoke(self) -> None:
+        """The group takes all partitions away, perhaps to give some back: a last checkpoint of each stage."""
+        for stage in self.stages:
+            await stage.give_up()
+
     def lag(self) -> int:
         """Records in the log that no unit has counted yet."""
-        return sum(self.log.end_offset(tp) - offset for tp, offset in self.source_offsets().items())
+        return sum(sum(stage.lag().values()) for stage in self.stages)
 
     def observe(self) -> None:
         """Set the gauges that are only worth a look when somebody asks for them."""
-        for tp, offset in self.source_offsets().items():
-            CONSUMER_LAG.labels(tp.topic, str(tp.partition)).set(self.log.end_offset(tp) - offset)
         now_us = clock_us()
         for stage in self.stages:
+            for tp, records in stage.lag().items():
+                CONSUMER_LAG.labels(tp.topic, str(tp.partition)).set(records)
             for partition, unit in stage.units.items():
                 age_us = now_us - stage.last_checkpoint_us if stage.last_checkpoint_us else 0
                 CHECKPOINT_AGE.labels(stage.name, str(partition)).set(age_us / 1e6)
@@ -185,7 +193,8 @@ class Runtime:
         if self.crashed:
             return
         self.crashed = True
-        logger.critical("stopping", exc_info=error)
+        if not isinstance(error, StreamLensError):  # its sentence says what to do
+            logger.critical("stopping", exc_info=error)
         self.database.kill()
         logger.critical("stopped", reason=f"{type(error).__name__}: {error}")
         sys.stdout.flush()

@@ -29,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path = Path(".streamlens")
     http_host: str = "127.0.0.1"
     partitions: int = 4
+    """Of each topic; 8 on Kafka."""
     checkpoint_interval_s: float = 0.5
     window_s: int = 60
     join_timeout_s: int = 300
@@ -41,6 +42,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_body_mib: int = 16
     """For bulk bodies, after decompression."""
     prices_file: Path | None = None
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    kafka_username: str = ""
+    kafka_password: str = ""
+    kafka_ca_file: Path | None = None
+    """Empty: the system's certificate authorities."""
+    kafka_session_s: int = 15
+    """How long a worker may be silent before the group gives its partitions to others."""
     log_format: Literal["auto", "text", "json"] = "auto"
     """auto: people's lines on a terminal, JSON otherwise."""
 
@@ -58,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         except msgspec.ValidationError as error:
             message, _, path = str(error).partition(" - at `$.")
             raise BadSetting(f"{_variable(path.rstrip('`'))}: {message}") from None
+        if settings.kafka_brokers and "partitions" not in given:
+            settings = msgspec.structs.replace(settings, partitions=8)
         settings._check()
         return settings
 
@@ -73,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ("max_future_s", 0, 86_400),
             ("log_retention_h", 0, 10_000),
             ("max_body_mib", 1, 1024),
+            ("kafka_session_s", 6, 300),
         ):
             if not low <= getattr(self, field) <= high:
                 raise BadSetting(f"{_variable(field)} must be between {low} and {high}, not {getattr(self, field)}")

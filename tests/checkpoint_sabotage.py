@@ -1,6 +1,6 @@
 """Ways to break the checkpoint, one rule each, for `test_checkpoint_rules.py`: what a rule is for shows without it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ Patch = pytest.MonkeyPatch
 
 def no_fence(patch: Patch) -> None:
     fenced = Unit.fenced
-    patch.setattr(Unit, "fenced", lambda self, frame, base, between: fenced(self, frame, base, []))
+    patch.setattr(Unit, "fenced", lambda self, records, base, between: fenced(self, records, base, []))
 
 
 def fence_checked_before_the_append(patch: Patch) -> None:
@@ -32,8 +32,9 @@ def fence_checked_before_the_append(patch: Patch) -> None:
         self.before = len(self.world.log)
         return append(self, records, label)
 
-    def judge(self: Any, unit: Unit, frame: Frame, base: int) -> bool:
-        return unit.fenced(frame.records, base, self.world.log[unit.gap(base).start : self.before])
+    def judge(self: Any, unit: Unit, records: Sequence[bytes], base: int) -> Generator[str, None, bool]:
+        yield from ()
+        return unit.fenced(records, base, self.world.log[unit.gap(base).start : self.before])
 
     patch.setattr(Worker, "_append", remember)
     patch.setattr(Worker, "is_fenced", judge)
@@ -68,7 +69,7 @@ def split_appends_acknowledged(patch: Patch) -> None:
 
 
 def same_epoch_again_after_a_lost_answer(patch: Patch) -> None:
-    def retry(self: Worker, unit: Unit, frame: Frame, base: int) -> None:
+    def retry(self: Worker, unit: Unit, frame: Frame) -> None:
         unit.version = (unit.version[0], unit.version[1] - 1)
         unit.state._overlay = {**frame.changes, **unit.state._overlay}
         unit.state._frozen = {}
@@ -79,8 +80,8 @@ def same_epoch_again_after_a_lost_answer(patch: Patch) -> None:
 def lost_answers_taken_for_success(patch: Patch) -> None:
     fenced = Unit.fenced
 
-    def believe(self: Unit, frame: Frame, base: int, between: Iterable[bytes]) -> bool:
-        return fenced(self, frame, self._next_own if base == UNKNOWN_OFFSET else base, between)
+    def believe(self: Unit, records: Sequence[bytes], base: int, between: Iterable[bytes]) -> bool:
+        return fenced(self, records, self._next_own if base == UNKNOWN_OFFSET else base, between)
 
     patch.setattr(Unit, "fenced", believe)
 

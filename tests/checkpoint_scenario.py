@@ -4,10 +4,11 @@ A scenario drives the workers of `checkpoint_world.py` by the names of their ste
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
-from checkpoint_counting import CLEAR, Event, encode
+from checkpoint_counting import Event, encode
 from checkpoint_truth import Wrong
 from checkpoint_world import World
 from streamlens.errors import Damaged
@@ -48,16 +49,16 @@ def goes_wrong(scenario: Scenario, wrong: str) -> None:
         scenario()
 
 
-def calls(*times: int, lateness: int = CLEAR, lagging: bool = False, part_bytes: int = 1_000_000) -> World:
-    """A world of calls 1, 2, 3... at these times; worker A leads it."""
+def calls(*times: int, **options: Any) -> World:
+    """A world, with its options, of calls 1, 2, 3... at these times; worker A is to lead it."""
     events = [Event(uid, "c", f"id{uid}", ts) for uid, ts in enumerate(times, 1)]
-    world = World({"calls": events}, lateness=lateness, lagging=lagging, part_bytes=part_bytes)
+    world = World({"calls": events}, **options)
     world.assign("A")
     return world
 
 
-def leading(*times: int, lateness: int = CLEAR, lagging: bool = False, part_bytes: int = 1_000_000) -> World:
-    world = calls(*times, lateness=lateness, lagging=lagging, part_bytes=part_bytes)
+def leading(*times: int, **options: Any) -> World:
+    world = calls(*times, **options)
     world.run("A", "run")
     return world
 

@@ -42,6 +42,7 @@ class Truth:
     """The one lineage in the changelog, read as plain msgpack and by none of the engine's code.
 
     `state` and `epoch` are as of the end, `at` as of each takeover; `outputs` holds what each version of a row says.
+    Below `replaced`, all is in a complete snapshot of the lineage.
     """
 
     def __init__(self) -> None:
@@ -53,6 +54,9 @@ class Truth:
         self.rows: dict[bytes, tuple[Version, bytes]] = {}
         self._offsets: dict[str, int] = {}
         self._parts: list[bytes] = []
+        self.replaced = 0
+        self._ends: dict[int, int] = {}
+        self._snapshot = (0, 0)
 
     def feed(self, offset: int, record: bytes) -> None:
         tag, *fields = msgspec.msgpack.decode(record)
@@ -63,12 +67,23 @@ class Truth:
         generation, epoch, number, parts, payload = fields
         if generation != self.generation:
             return
+        if tag == "S":
+            self._snapshot_part(epoch, number, last=parts)
+            return
         if (epoch, number) != (self.epoch + 1, len(self._parts) + 1):
             raise Wrong(f"part {number} of epoch {epoch} follows part {len(self._parts)} of epoch {self.epoch + 1}")
         self._parts.append(payload)
         if number == parts:
             self._apply((generation, epoch), *msgspec.msgpack.decode(b"".join(self._parts)))
             self._parts = []
+            self._ends[epoch] = offset + 1
+
+    def _snapshot_part(self, epoch: int, number: int, last: bool) -> None:
+        if number > 1 and self._snapshot != (epoch, number - 1):
+            raise Wrong(f"part {number} of a snapshot of epoch {epoch} follows {self._snapshot}")
+        self._snapshot = (epoch, number)
+        if last:
+            self.replaced = self._ends[epoch]
 
     def _apply(self, version: Version, header: list[dict[str, int]], changes: list[tuple[bytes, bytes | None]]) -> None:
         self.epoch, self._offsets = version[1], header[0]

@@ -4,12 +4,15 @@ A step is one thing that others can tell apart: one record appended, one batch w
 """
 
 from collections.abc import Generator, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
+from checkpoint_changelog import CHANGELOG, Changelog
 from checkpoint_counting import Counting
 from checkpoint_truth import MemoryStore
 from streamlens.checkpoint.frames import Version, takeover_record
 from streamlens.checkpoint.replay import Replay
+from streamlens.checkpoint.takeover import catch_up, read_gap
 from streamlens.checkpoint.unit import Frame, Unit
 from streamlens.log import UNKNOWN_OFFSET
 
@@ -26,6 +29,7 @@ class Worker:
         self.world = world
         self.name = name
         self.store = store
+        self.log = Changelog(world, store)
         self.unit: Unit | None = None
         self.sent: dict[bytes, Version] = {}
         self.unsent: list[bytes] = []
@@ -45,14 +49,20 @@ class Worker:
         if takeover == UNKNOWN_OFFSET:
             return
         logic = Counting(tuple(self.world.sources), self.world.lateness)
-        unit = Unit(self.store, logic, lagging_sink=self.world.lagging, part_bytes=self.world.part_bytes)
-        replay = Replay(self.store, logic.is_output, lagging_sink=self.world.lagging)
-        writes = self.store.writes
-        for offset in range(replay.position, takeover):
-            replay.feed(offset, self.world.log[offset])
-            if self.store.writes != writes:
-                writes = self.store.writes
-                yield "replay"
+        unit = Unit(
+            self.store,
+            logic,
+            lagging_sink=self.world.lagging,
+            part_bytes=self.world.part_bytes,
+            snapshot_min_bytes=self.world.snapshot_min_bytes,
+        )
+        new_replay = partial(Replay, self.store, logic.is_output, lagging_sink=self.world.lagging)
+        # The engine's own code: each of its awaits is a step.
+        replay = yield from catch_up(self.log, CHANGELOG, self.store, new_replay, takeover).__await__()
+        if replay is None:
+            yield "fenced"
+            return
+        yield from self.log.written().__await__()
         unit.recover(takeover, replay)
         self.world.check_recovered(takeover, unit)
         yield "recover"
@@ -68,8 +78,8 @@ class Worker:
             yield "idle"
             return
         base = yield from self._append(frame.records, "freeze")
-        if self.is_fenced(unit, frame, base):
-            self.drop(unit, frame, base)
+        if (yield from self.is_fenced(unit, frame.records, base)):
+            self.drop(unit, frame)
             yield "fenced"
             return
         unit.write(frame)
@@ -78,6 +88,23 @@ class Worker:
         unit.published()
         self.world.committed = frame.header.offsets
         yield "commit"
+        yield from self._snapshot(unit)
+
+    def _snapshot(self, unit: Unit) -> Steps:
+        """A piece of the snapshot, if one is due; after the last one the changelog's head is cut."""
+        records = unit.snapshot_records()
+        if not records:
+            return
+        base = yield from self._append(records, "snapshot")
+        if (yield from self.is_fenced(unit, records, base)):
+            self.drop(unit)
+            yield "fenced"
+            return
+        position = unit.snapshot_appended()
+        yield "piece" if position is None else "complete"
+        if position is not None:
+            self.world.delete_before(position)
+            yield "cut"
 
     def _append(self, records: Sequence[bytes], label: str) -> Generator[str, None, int]:
         """Send these records, which arrive one by one. Returns the offset of the first.
@@ -94,11 +121,13 @@ class Worker:
     def acknowledged(self, offsets: Sequence[int]) -> int:
         return offsets[0] if offsets[-1] - offsets[0] + 1 == len(offsets) else UNKNOWN_OFFSET
 
-    def is_fenced(self, unit: Unit, frame: Frame, base: int) -> bool:
-        return unit.fenced(frame.records, base, [self.world.log[offset] for offset in unit.gap(base)])
+    def is_fenced(self, unit: Unit, records: Sequence[bytes], base: int) -> Generator[str, None, bool]:
+        between = yield from read_gap(self.log, CHANGELOG, unit.gap(base)).__await__()
+        return unit.fenced(records, base, between)
 
-    def drop(self, unit: Unit, frame: Frame, base: int) -> None:
-        """The epoch is lost or its fate unknown: forget all that is in memory, its durable part is in the log."""
+    def drop(self, unit: Unit, frame: Frame | None = None) -> None:
+        """What was appended is lost or its fate unknown: forget all that is in memory, the log has its durable part."""
+        unit.drop()
         self.unit = None
 
     def publish(self, unit: Unit, outputs: Iterable[tuple[bytes, Version, bytes | None]]) -> Steps:

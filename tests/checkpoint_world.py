@@ -17,7 +17,10 @@ _LIMIT = 400
 
 
 class World:
-    """One partition of a stage. `lagging`: outputs also go to Postgres, which may be down. Steps are by worker name."""
+    """One partition of a stage. `lagging`: outputs also go to Postgres, which may be down. Steps are by worker name.
+
+    `run_records`: how many records of the changelog a read brings at most. Below `head` there are none any more.
+    """
 
     def __init__(
         self,
@@ -26,12 +29,17 @@ class World:
         lateness: int = CLEAR,
         lagging: bool = False,
         part_bytes: int = 1_000_000,
+        snapshot_min_bytes: int = 1 << 40,
+        run_records: int = 1,
     ) -> None:
         self.sources = sources
         self.lateness = lateness
         self.lagging = lagging
         self.part_bytes = part_bytes
+        self.snapshot_min_bytes = snapshot_min_bytes
+        self.run_records = run_records
         self.log: list[bytes] = []
+        self.head = 0
         self.truth = Truth()
         self.partials = Sink(self.truth, ordered=True)
         self.postgres = Sink(self.truth, ordered=False)
@@ -46,6 +54,13 @@ class World:
         self.log.append(record)
         self.truth.feed(len(self.log) - 1, record)
         return len(self.log) - 1
+
+    def delete_before(self, offset: int) -> None:
+        self.head = max(self.head, offset)
+
+    def retain(self, count: int) -> None:
+        """Somebody else's retention deletes this many records, if a snapshot stands for them."""
+        self.head = max(self.head, min(self.head + count, self.truth.replaced))
 
     # -- what happens to workers ---------------------------------------------------------------------------------
 

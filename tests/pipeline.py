@@ -73,6 +73,7 @@ class Pipeline:
         self.rows = Rows()
         self.log: Any = log
         self.fatal: list[BaseException] = []
+        self.sought: list[tuple[TP, int]] = []
 
     async def open(self) -> "Pipeline":
         if self.log is None:
@@ -85,9 +86,16 @@ class Pipeline:
         self.windows = self._stage("windows", [PARTIALS], lambda p: Windows(p, windows), rows=True)
         self.outbox = Outbox(self.windows, self.rows, self.clock)
         for stage in (self.join, self.windows):
-            stage.connect(self.log, lambda tp, offset: None)
+            stage.connect(self.log, self)
             await stage.take_over(range(self.partitions))
         return self
+
+    def seek_now(self, tp: TP, offset: int) -> None:
+        self.sought.append((tp, offset))
+
+    async def commit_hint(self, offsets: dict[TP, int]) -> bool:
+        await self.log.commit("tests", offsets)
+        return True
 
     def _stage(self, name: str, topics: list[str], new_logic: Any, *, rows: bool = False) -> Stage:
         return Stage(

@@ -20,8 +20,10 @@ from urllib.parse import quote
 import msgspec
 import psutil
 
+from streamlens.audit import Selection, audit, count_ledger, count_log
 from streamlens.postgres.embedded import EmbeddedPostgres
 from streamlens.postgres.exact import exact_rows
+from streamlens.settings import Settings
 
 READY_WITHIN_S = 90.0
 """Long, because tests share the machine with others; what a start may cost is `test_process_up.py`'s matter."""
@@ -130,6 +132,19 @@ class Server:
         """The rows of `llm_metrics` with every integer, as the oracle has them."""
         found = asyncio.run(exact_rows(self.dsn))
         return [msgspec.structs.asdict(row) | msgspec.structs.asdict(row.cell) for row in found]
+
+    def faults(self) -> list[str]:
+        """Why the ledger does not close, as `streamlens audit` finds it."""
+        log_dir, group = self.data_dir / "log", Settings().consumer_group
+
+        async def look() -> list[str]:
+            log_id = (await count_log(log_dir, group)).log_id
+            whole = Selection()
+            return (
+                await audit(lambda: count_log(log_dir, group), lambda: count_ledger(self.dsn, log_id, whole))
+            ).faults
+
+        return asyncio.run(look())
 
     def audit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`streamlens audit` of this data directory."""

@@ -1,4 +1,4 @@
-"""Any interleaving of checkpoints, kills, lost partitions, lost answers and dead sinks ends in the right rows.
+"""Any interleaving of checkpoints, snapshots, kills, lost partitions or answers, dead sinks ends in the right rows.
 
 The search is the same in every run. For a longer one with fresh seeds: `CHECKPOINT_EXAMPLES=50000 pytest
 tests/test_checkpoint_random.py`; hypothesis prints the shortest list of actions that fails.
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from checkpoint_counting import CLEAR, Event
 from checkpoint_world import World
-from streamlens.checkpoint import replay
+from streamlens.checkpoint import replay, unit
 
 _EXAMPLES = int(os.environ.get("CHECKPOINT_EXAMPLES", "0"))
 search = settings(
@@ -30,14 +30,16 @@ Action = tuple[Any, ...]
 TOPICS = ("calls", "responses")
 ACTIONS: list[Action] = [
     *product(["epoch"], "AB", [1, 2], ["freeze", "append", "write", "commit"]),
+    *product(["epoch"], "AB", [1, 2], ["snapshot", "piece", "complete", "cut"]),
     *product(["read"], "AB", TOPICS, [1, 3], [0, 2]),
     *product(["step"], "AABB", [1, 2, 4]),
-    *product(["take_over"], "AABB"),
+    *product(["take_over"], "AB", ["run", "run", "run", "look", "replay"]),
     *product(["assign"], "AB"),
     *product(["crash"], "AB", ["kept", "kept", "wiped", "stale"]),
     *product(["copy", "idle", "ack", "lose_answer"], "AB"),
     *product(["send"], "AB", [1, 3]),
     *product(["postgres_is"], [False, True]),
+    *product(["retain"], [1, 5]),
     ("land",),
 ]
 SCRIPT = st.integers(0, 50).flatmap(lambda n: st.lists(st.sampled_from(ACTIONS), min_size=n, max_size=n))
@@ -67,7 +69,7 @@ class Script:
         getattr(self if hasattr(self, name) else self.world, name)(*arguments)
 
     def until(self, worker: str, label: str) -> bool:
-        return any(self.world.step(worker) in (label, "idle", "off") for _ in range(30))
+        return any(self.world.step(worker) in (label, "idle", "off") for _ in range(60))
 
     def epoch(self, worker: str, count: int, label: str) -> None:
         if self.world.workers[worker].unit is None:
@@ -76,9 +78,9 @@ class Script:
             self.world.read(worker, topic, count)
         self.until(worker, label)
 
-    def take_over(self, worker: str) -> None:
+    def take_over(self, worker: str, label: str = "run") -> None:
         self.world.assign(worker)
-        self.until(worker, "run")
+        self.until(worker, label)
 
     def postgres_is(self, up: bool) -> None:
         self.world.postgres.up = up
@@ -104,14 +106,31 @@ def test_whatever_happens_each_event_is_counted_once(
     lateness: int, lagging: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(replay, "_CHANGES_PER_WRITE", 4)  # So that kills fall between two writes of one replay.
+    monkeypatch.setattr(unit, "SNAPSHOT_PIECE_BYTES", 200)  # And epochs between two pieces of a snapshot.
 
     @search
     @given(
         traffic(),
         st.sampled_from([1_000_000, 40]),
+        st.sampled_from([1, 1, 1_000_000]),
+        st.sampled_from([1, 4]),
         SCRIPT,
     )
-    def run(sources: dict[str, list[Event]], part_bytes: int, actions: list[Action]) -> None:
-        play(World(sources, lateness=lateness, lagging=lagging, part_bytes=part_bytes), actions)
+    def run(
+        sources: dict[str, list[Event]],
+        part_bytes: int,
+        snapshot_min_bytes: int,
+        run_records: int,
+        actions: list[Action],
+    ) -> None:
+        world = World(
+            sources,
+            lateness=lateness,
+            lagging=lagging,
+            part_bytes=part_bytes,
+            snapshot_min_bytes=snapshot_min_bytes,
+            run_records=run_records,
+        )
+        play(world, actions)
 
     run()

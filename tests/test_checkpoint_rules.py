@@ -35,7 +35,8 @@ def a_fenced_zombie_leaves_its_store_alone() -> None:
     epoch(world, "A", 1, until="freeze")
     world.assign("B")
     world.run("B", "run")
-    world.step("A", 2)  # Appends, then finds itself fenced; without a fence it writes its store here.
+    world.run("A", "append")
+    world.step("A", 2)  # Reads what came between and is fenced; without a fence it writes its store here.
     world.crash("A")
     world.assign("A")
     world.run("A", "run")

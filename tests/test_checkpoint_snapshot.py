@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from pipeline import Pipeline
 from streamlens.checkpoint import stage as stage_module
 from streamlens.checkpoint import unit as unit_module
 from streamlens.checkpoint.frames import SnapshotPart, parse, takeover_record
+from streamlens.checkpoint.replay import META, Meta, encode
 from streamlens.checkpoint.snapshot import RESTORING, SnapshotWriter
 from streamlens.checkpoint.store import RocksStore
 from streamlens.errors import Damaged
@@ -147,3 +149,29 @@ async def test_a_worker_that_is_fenced_while_it_writes_a_snapshot_cuts_nothing(t
     await pipeline.settle()
     exact(pipeline, n + 1)
     await pipeline.close()
+
+
+async def test_a_worker_whose_gap_a_later_owner_has_cut_takes_over_again(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await count(pipeline, 0, 3)
+    generation = await another_owner(pipeline)
+    await count(pipeline, 3, 1)
+    assert pipeline.join.units[0].version[0] > generation
+    await pipeline.settle()
+    exact(pipeline, 4)
+    await pipeline.close()
+
+
+async def another_owner(pipeline: Pipeline) -> int:
+    """Another worker takes the partition over, writes a snapshot, cuts the head and dies; returns its generation."""
+    unit = pipeline.join.units[0]
+    takeover = Record(None, takeover_record("another", 0))
+    generation: int = (await pipeline.log.append({CHANGELOG: [takeover]}))[CHANGELOG]
+    epoch = unit.version[1]
+    entries = dict(unit.state.store.snapshot())
+    header = msgspec.msgpack.decode(entries[META], type=Meta).header
+    entries[META] = encode(Meta(generation, epoch, generation + 1, header))
+    writer = SnapshotWriter((generation, epoch), iter(sorted(entries.items())), 1 << 20)
+    await pipeline.log.append({CHANGELOG: [Record(None, writer.next_record())]})
+    await pipeline.log.delete_before(CHANGELOG, generation + 1)
+    return generation

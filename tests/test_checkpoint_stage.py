@@ -57,8 +57,6 @@ async def test_an_append_of_unknown_fate_loses_and_repeats_nothing(tmp_path: Pat
 
 async def test_a_takeover_by_another_worker_fences_this_one_which_takes_over_again(tmp_path: Path) -> None:
     pipeline = await Pipeline(tmp_path, partitions=1).open()
-    sought: list[tuple[TP, int]] = []
-    pipeline.join.connect(pipeline.log, lambda tp, offset: sought.append((tp, offset)))
     await pipeline.send("call", 1, "a")
     await pipeline.settle()
     generation = pipeline.join.units[0].version[0]
@@ -66,7 +64,7 @@ async def test_a_takeover_by_another_worker_fences_this_one_which_takes_over_aga
     await pipeline.send("call", 1, "b")
     await pipeline.consume(pipeline.join)
     await pipeline.join.tick()
-    assert (TP(CALLS, 0), 1) in sought, "reads again what was counted in the lost epoch"
+    assert (TP(CALLS, 0), 1) in pipeline.sought, "reads again what was counted in the lost epoch"
     assert pipeline.join.units[0].version[0] > generation
     await pipeline.settle()
     assert pipeline.calls() == {("acme", 0): 2}
@@ -75,14 +73,12 @@ async def test_a_takeover_by_another_worker_fences_this_one_which_takes_over_aga
 
 async def test_a_gap_in_the_runs_is_not_counted_but_sought_back(tmp_path: Path) -> None:
     pipeline = await Pipeline(tmp_path, partitions=1).open()
-    sought: list[tuple[TP, int]] = []
-    pipeline.join.connect(pipeline.log, lambda tp, offset: sought.append((tp, offset)))
     for name in "abc":
         await pipeline.send("call", 1, name)
     tp = TP(CALLS, 0)
     values = pipeline.log.read_now(tp, 0).values
     await pipeline.join.process(tp, Run(1, 3, values[1:]))
-    assert sought == [(tp, 0)]
+    assert pipeline.sought == [(tp, 0)]
     await pipeline.join.process(tp, Run(0, 2, values[:2]))
     await pipeline.join.process(tp, Run(0, 3, values))  # overlaps: only the rest is counted
     await pipeline.settle()

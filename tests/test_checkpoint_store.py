@@ -57,6 +57,26 @@ def test_a_batch_is_whole_or_absent_after_a_kill(tmp_path: Path) -> None:
     assert int(values.pop()) >= confirmed
 
 
+@pytest.mark.parametrize("deleted_first", ["CURRENT", "MANIFEST-*", "*.sst"])
+def test_a_store_whose_clearing_was_killed_is_empty(
+    tmp_path: Path, deleted_first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(directory: Path) -> None:
+        for file in directory.glob(deleted_first):
+            file.unlink()
+        raise KeyboardInterrupt
+
+    path = _filled(tmp_path, flushed=True)
+    store = RocksStore(path)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shutil, "rmtree", killed)
+        store.clear()
+    store = RocksStore(path)
+    assert list(store.snapshot()) == []
+    store.close()
+    assert {each.name for each in tmp_path.iterdir()} == {"filled", "copy"}, "nothing is left lying about"
+
+
 # -- damage ----------------------------------------------------------------------------------------------------------
 
 

@@ -20,13 +20,13 @@ def _install(runtime: Runtime) -> None:
 
 def _health(runtime: Runtime) -> HealthReport:
     recovered = sum(len(stage.units) for stage in runtime.stages)
-    expected = runtime.settings.partitions * len(runtime.stages)
+    here = f"{recovered} of {runtime.assigned} recovered"
     lag = runtime.lag()
     trouble, waiting = runtime.database.trouble, runtime.backlog()
     return HealthReport(
         log=Part(ok=not runtime.crashed),
         postgres=Part(not trouble, f"{trouble}; {waiting} rows wait for it" if trouble else f"{waiting} rows wait"),
-        partitions=Part(runtime.ready.is_set() and recovered == expected, f"{recovered} of {expected} recovered"),
+        partitions=Part(runtime.ready.is_set() and recovered == runtime.assigned, here),
         lag=Part(ok=True, detail=f"{lag} records"),
     )
 

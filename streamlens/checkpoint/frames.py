@@ -110,12 +110,13 @@ def parse(offset: int, record: bytes) -> Takeover | Part | SnapshotPart:
 class Lineage:
     """Reads a changelog from some position on, finds the epochs that count: complete ones of the generation in force.
 
-    `generation` and `epoch` are those of the state at that position.
+    `generation` and `epoch` are those of the state at that position. `bytes`: what was read of epochs, void or not.
     """
 
     def __init__(self, generation: int, epoch: int) -> None:
         self.generation = generation
         self.epoch = epoch
+        self.bytes = 0
         self._parts: list[bytes] = []
         self._of = 0
 
@@ -130,6 +131,7 @@ class Lineage:
             return None
         if isinstance(part, SnapshotPart):
             return None
+        self.bytes += len(part.payload)
         if part.generation != self.generation:
             return None  # A worker that lost the partition goes on writing: void for every reader, for ever.
         if part.number == 1:

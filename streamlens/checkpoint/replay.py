@@ -36,7 +36,7 @@ EMPTY = Meta(-1, 0, 0, Header({}, 0, b""))
 encode = msgspec.msgpack.Encoder().encode
 encode_version = encode
 decode_version = msgspec.msgpack.Decoder(Version).decode
-_decode_meta = msgspec.msgpack.Decoder(Meta).decode
+decode_meta = msgspec.msgpack.Decoder(Meta).decode
 _decode_last = msgspec.msgpack.Decoder(tuple[Version, list[bytes]]).decode
 
 
@@ -48,11 +48,11 @@ class Replay:
         self._is_output = is_output
         self._lagging = lagging_sink
         raw = store.get(META)
-        self._meta = EMPTY if raw is None else _decode_meta(raw)
-        self._delta_bytes = self._meta.delta_bytes
+        self._meta = EMPTY if raw is None else decode_meta(raw)
         self.records = 0
         """How many records were read."""
         self._lineage = Lineage(self._meta.generation, self._meta.epoch)
+        self._delta_bytes = self._meta.delta_bytes
         self._changes: dict[bytes, bytes | None] = {}
         raw = store.get(LAST)
         self._last: tuple[Version, list[bytes]] = ((-1, 0), []) if raw is None else _decode_last(raw)
@@ -64,7 +64,6 @@ class Replay:
 
     def feed(self, offset: int, record: bytes) -> None:
         self.records += 1
-        self._delta_bytes += len(record)
         epoch = self._lineage.feed(offset, record)
         if epoch is None or (epoch.generation, epoch.epoch) <= self._last[0]:
             return  # Nothing new, or an epoch that was sent twice.
@@ -96,7 +95,8 @@ class Replay:
         self._move_to(self._lineage.generation, epoch.epoch, epoch.next, epoch.header)
 
     def _move_to(self, generation: int, epoch: int, position: int, header: Header) -> None:
-        self._meta = Meta(generation, epoch, position, header, self._delta_bytes, self._meta.snapshot_bytes)
+        delta_bytes = self._delta_bytes + self._lineage.bytes
+        self._meta = Meta(generation, epoch, position, header, delta_bytes, self._meta.snapshot_bytes)
 
     def _move_to_outbox(self, epoch: Epoch) -> None:
         """As `Unit.write` does, if the sink acknowledged nothing; so each write leaves a complete outbox behind."""

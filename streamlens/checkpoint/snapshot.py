@@ -7,6 +7,8 @@ held as of its epoch, its position included: who restores it reads on from there
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
+
 from streamlens.checkpoint.frames import (
     PART_BYTES,
     SnapshotPart,
@@ -16,6 +18,7 @@ from streamlens.checkpoint.frames import (
     snapshot_entries,
     snapshot_record,
 )
+from streamlens.checkpoint.replay import META, decode_meta, encode
 from streamlens.checkpoint.store import Store
 
 RESTORING = b"\x00restoring"
@@ -89,10 +92,21 @@ class Restore:
     def __init__(self, store: Store, found: Found) -> None:
         self._store = store
         self._found = found
+        self._bytes = 0
         store.write({RESTORING: b""})
 
     def feed(self, offset: int, record: bytes) -> None:
         """Take the next record of [first, next). The last one completes the store."""
         part = parse(offset, record)
-        if isinstance(part, SnapshotPart) and (part.generation, part.epoch) == self._found.version:
-            self._store.write(dict(snapshot_entries(part)) | ({RESTORING: None} if part.last else {}))
+        if not isinstance(part, SnapshotPart) or (part.generation, part.epoch) != self._found.version:
+            return
+        self._bytes += len(record)
+        self._store.write(dict(snapshot_entries(part)))
+        if part.last:
+            self._store.write({RESTORING: None, META: self._meta()})
+
+    def _meta(self) -> bytes:
+        """The snapshot can't say how large it is, nor that it stands for all deltas before it."""
+        raw = self._store.get(META)
+        assert raw is not None, "every store says where it stands, once it was written"
+        return encode(msgspec.structs.replace(decode_meta(raw), delta_bytes=0, snapshot_bytes=self._bytes))

@@ -14,7 +14,7 @@ import structlog
 from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.store import Store
-from streamlens.checkpoint.takeover import take_over
+from streamlens.checkpoint.takeover import read_gap, take_over
 from streamlens.checkpoint.unit import SNAPSHOT_MIN_BYTES, Frame, Logic, Unit
 from streamlens.errors import Damaged, Unavailable
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record, Run
@@ -35,6 +35,16 @@ class StageLogic(Logic, Protocol):
 
     def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
         """The records that publish one output."""
+
+
+class Member(Protocol):
+    """The consumer of this process, as a stage needs it."""
+
+    def seek_now(self, tp: TP, offset: int) -> None:
+        """Read a source partition on from an offset."""
+
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> bool:
+        """Store offsets for lag tools; False when these partitions are not this process' any more."""
 
 
 class Stage:
@@ -71,14 +81,16 @@ class Stage:
         self._room = asyncio.Event()
         self._room.set()
         self._log: Log
-        self._seek: Callable[[TP, int], None] = lambda tp, offset: None
+        self._member: Member
+        self._ends: dict[TP, int] = {}
+        self._hints: dict[TP, int] = {}
         self.on_checkpoint: Callable[[], None] = lambda: None
         self.last_checkpoint_us = 0
 
-    def connect(self, log: Log, seek: Callable[[TP, int], None]) -> None:
-        """Before the first takeover: the log, and how to make the consumer read a partition from an offset."""
+    def connect(self, log: Log, member: Member) -> None:
+        """Before the first takeover: the log, and the consumer that brings the runs."""
         self._log = log
-        self._seek = seek
+        self._member = member
 
     # -- partitions come and go ----------------------------------------------------------------------------------
 
@@ -93,6 +105,17 @@ class Stage:
     def source_offsets(self) -> dict[TP, int]:
         """From where to read the sources of the partitions that are here."""
         return {TP(topic, p): unit.offsets.get(topic, 0) for p, unit in self.units.items() for topic in self.topics}
+
+    def lag(self) -> dict[TP, int]:
+        """Records of each source partition that were not counted yet, as of the last checkpoint's end offsets."""
+        return {tp: max(0, self._ends.get(tp, 0) - offset) for tp, offset in self.source_offsets().items()}
+
+    async def give_up(self) -> None:
+        """The group takes the partitions away: a last checkpoint, then forget them. Their stores stay open."""
+        await self.tick()
+        async with self._lock:
+            for p in list(self.units):
+                self._drop(p)
 
     def close(self) -> None:
         """Close all stores. Without a last `tick` nothing is lost: the next start counts the records again."""
@@ -117,7 +140,7 @@ class Stage:
         await self._check_sources(partition, unit)
         await self._publish((unit, key, store.get(key), version) for key, version in unit.unpublished().items())
         unit.published()
-        await self._commit({partition: unit.offsets})  # the last epoch may have been made durable without it
+        self._counted(partition, unit.offsets)  # the last epoch may have been made durable without it
         self.units[partition] = unit
         logger.info(
             "partition recovered",
@@ -153,7 +176,7 @@ class Stage:
             self._fatal(error)
             raise
         if not in_order:
-            self._seek(tp, unit.offsets.get(tp.topic, 0))
+            self._member.seek_now(tp, unit.offsets.get(tp.topic, 0))
             return
         self._pending += len(run.values)
         if self._pending >= _MAX_PENDING:
@@ -183,10 +206,12 @@ class Stage:
     async def tick(self) -> None:
         """One checkpoint of all units that changed."""
         async with self._lock:
-            ends = await self._log.offsets([TP(topic, p) for p in self.units for topic in self.topics])
-            frames = self._freeze(ends)
+            sources = [TP(topic, p) for p in self.units for topic in self.topics]
+            self._ends = {tp: end for tp, (_, end) in (await self._log.offsets(sources)).items()}
+            frames = self._freeze(self._ends)
             began_us = self.last_checkpoint_us = self._clock_us()
             if not frames:
+                await self._commit()
                 return
             bases = await self._append_own({p: frame.records for p, frame in frames.items()})
             lost = {p for p, frame in frames.items() if await self._is_fenced(p, frame.records, bases)}
@@ -198,16 +223,17 @@ class Stage:
             )
             for p in won:
                 self.units[p].published()
-            await self._commit({p: frame.header.offsets for p, frame in won.items()})
+                self._counted(p, won[p].header.offsets)
+            await self._commit()
             await self._again(lost | await self._snapshot(won))
         CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
         self.on_checkpoint()
 
-    def _freeze(self, ends: Mapping[TP, tuple[int, int]]) -> dict[int, Frame]:
+    def _freeze(self, ends: Mapping[TP, int]) -> dict[int, Frame]:
         now_us, frames = self._clock_us(), {}
         for p, unit in self.units.items():
             logic: StageLogic = unit.logic  # type: ignore[assignment]  # made by new_logic
-            logic.advance(now_us, {topic: ends[TP(topic, p)][1] for topic in self.topics})
+            logic.advance(now_us, {topic: ends[TP(topic, p)] for topic in self.topics})
             if frame := unit.freeze():
                 frames[p] = frame
         self._pending = 0
@@ -235,22 +261,20 @@ class Stage:
 
     async def _is_fenced(self, partition: int, records: Sequence[bytes], bases: Mapping[TP, int]) -> bool:
         unit, tp = self.units[partition], TP(self.changelog, partition)
-        gap, between = unit.gap(bases[tp]), []
-        position = gap.start
-        while position < gap.stop:
-            run = await self._log.read(tp, position)
-            between += run.values[: gap.stop - run.first]
-            position = run.next
-        return unit.fenced(records, bases[tp], between)
+        return unit.fenced(records, bases[tp], await read_gap(self._log, tp, unit.gap(bases[tp])))
 
     async def _again(self, lost: Iterable[int]) -> None:
         """A lost partition is dropped whole and taken over afresh: its durable state is what the changelog says."""
         for p in lost:
-            logger.warning("partition fenced, taking it over again", stage=self.name, partition=p)
+            offsets = {TP(topic, p): offset for topic, offset in self.units[p].offsets.items()}
             self._drop(p)
+            if not await self._member.commit_hint(offsets):
+                logger.warning("partition lost to another worker", stage=self.name, partition=p)
+                continue
+            logger.warning("partition fenced, taking it over again", stage=self.name, partition=p)
             await self._take_over(p)
             for topic in self.topics:
-                self._seek(TP(topic, p), self.units[p].offsets.get(topic, 0))
+                self._member.seek_now(TP(topic, p), self.units[p].offsets.get(topic, 0))
 
     async def _append(self, batches: Mapping[TP, Sequence[Record]]) -> dict[TP, int]:
         try:
@@ -272,7 +296,12 @@ class Stage:
             if batches:
                 await asyncio.sleep(_RETRY_S)
 
-    async def _commit(self, offsets: Mapping[int, Mapping[str, int]]) -> None:
-        """By partition, the next offset of each source topic: for lag tools and the audit."""
-        found = {TP(topic, p): offset for p, topics in offsets.items() for topic, offset in topics.items()}
-        await self._log.commit(self._group, found)
+    def _counted(self, partition: int, offsets: Mapping[str, int]) -> None:
+        """Have the next offsets of a partition's source topics committed with the checkpoint that is under way."""
+        self._hints |= {TP(topic, partition): offset for topic, offset in offsets.items()}
+
+    async def _commit(self) -> None:
+        """For lag tools and the audit: recovery does not trust it."""
+        if self._hints:
+            hints, self._hints = self._hints, {}
+            await self._member.commit_hint(hints)

@@ -63,6 +63,8 @@ class RocksStore:
     def __init__(self, path: Path, shared: Shared | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
+        self._cleared = path.with_name(f"{path.name}.cleared")
+        shutil.rmtree(self._cleared, ignore_errors=True)
         self._shared = shared or Shared()
         self._open()
 
@@ -111,7 +113,8 @@ class RocksStore:
 
     def clear(self) -> None:
         self._db.close()
-        shutil.rmtree(self._path)
+        self._path.rename(self._cleared)  # At once: RocksDB refuses what a kill leaves of a directory half deleted.
+        shutil.rmtree(self._cleared)
         self._open()
 
     def close(self) -> None:

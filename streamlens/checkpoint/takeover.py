@@ -1,11 +1,14 @@
-"""Taking a partition over: a record that begins a generation, and the state as the changelog has it up to there."""
+"""Taking a partition over, and noticing that another did: what a unit reads of its changelog.
+
+A takeover is a record that begins a generation, and the state as the changelog has it up to there.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from streamlens.checkpoint.frames import is_takeover, takeover_record
 from streamlens.checkpoint.replay import Replay
-from streamlens.checkpoint.snapshot import RESTORING, Found, Restore, SnapshotFinder
+from streamlens.checkpoint.snapshot import RESTORING, Restore, SnapshotFinder
 from streamlens.checkpoint.store import Store
 from streamlens.errors import Damaged, Unavailable
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
@@ -27,13 +30,16 @@ async def take_over(
             takeover = (await log.append({tp: [record]}))[tp]
         except Unavailable:
             takeover = UNKNOWN_OFFSET
-        if takeover != UNKNOWN_OFFSET and (replay := await _catch_up(log, tp, store, new_replay, takeover)) is not None:
+        if takeover != UNKNOWN_OFFSET and (replay := await catch_up(log, tp, store, new_replay, takeover)) is not None:
             return takeover, replay
         await asyncio.sleep(_RETRY_S)
 
 
-async def _catch_up(log: Log, tp: TP, store: Store, new_replay: Callable[[], Replay], takeover: int) -> Replay | None:
-    """Bring the store up to date; None when a later owner has the partition."""
+async def catch_up(log: Log, tp: TP, store: Store, new_replay: Callable[[], Replay], takeover: int) -> Replay | None:
+    """Bring the store up to date with the takeover record at offset `takeover`; None when a later owner is seen.
+
+    Returns a replay that has been fed up to, without, the takeover. Raises `Damaged` as `take_over` does.
+    """
     start = await _start(log, tp)
     if start > takeover:
         return None  # Others took over since, wrote a snapshot and cut the head.
@@ -43,18 +49,15 @@ async def _catch_up(log: Log, tp: TP, store: Store, new_replay: Callable[[], Rep
         replay = new_replay()
         if replay.position < start:
             store.clear()
-            found = await _find(log, tp, start, takeover)
-            if found is None:
+            await _restore(log, tp, store, start, takeover)
+            replay = new_replay()
+            if replay.position < start:  # No snapshot, or an old one: what follows it is gone.
                 if await _taken_since(log, tp, takeover):
                     return None
                 raise Damaged(
                     f"{tp.topic} partition {tp.partition} begins at {start} and holds no usable snapshot: what was"
                     " counted before is lost, and to start empty would miscount"
                 )
-            restore = Restore(store, found)
-            async for offset, record in _records(log, tp, found.first, found.next):
-                restore.feed(offset, record)
-            replay = new_replay()
         async for offset, record in _records(log, tp, replay.position, takeover):
             replay.feed(offset, record)
     except Damaged:
@@ -68,19 +71,32 @@ async def _start(log: Log, tp: TP) -> int:
     return (await log.offsets([tp]))[tp][0]
 
 
-async def _find(log: Log, tp: TP, start: int, takeover: int) -> Found | None:
+async def _restore(log: Log, tp: TP, store: Store, start: int, takeover: int) -> None:
+    """Fill an empty store from the snapshot to be used, if there is one in [start, takeover)."""
     finder = SnapshotFinder()
     async for offset, record in _records(log, tp, start, takeover):
         finder.feed(offset, record)
-    return finder.best
+    if finder.best is None:
+        return
+    restore = Restore(store, finder.best)
+    async for offset, record in _records(log, tp, finder.best.first, finder.best.next):
+        restore.feed(offset, record)
 
 
 async def _taken_since(log: Log, tp: TP, takeover: int) -> bool:
     _, end = (await log.offsets([tp]))[tp]
-    async for _, record in _records(log, tp, takeover + 1, end):
-        if is_takeover(record):
-            return True
-    return False
+    records = await read_gap(log, tp, range(takeover + 1, end))
+    return records is None or any(map(is_takeover, records))
+
+
+async def read_gap(log: Log, tp: TP, gap: range) -> list[bytes] | None:
+    """The records at these offsets, none of them our own; None when they are deleted: only a later owner does that."""
+    try:
+        return [record async for _, record in _records(log, tp, gap.start, gap.stop)]
+    except Damaged:
+        if await _start(log, tp) > gap.start:
+            return None
+        raise
 
 
 async def _records(log: Log, tp: TP, position: int, end: int) -> AsyncIterator[tuple[int, bytes]]:

@@ -143,15 +143,16 @@ class Unit:
         records = epoch_records(version, header, list(changes.items()), self._part_bytes)
         return Frame(version, header, changes, outputs, records)
 
-    def fenced(self, records: Sequence[bytes], base: int, between: Iterable[bytes]) -> bool:
+    def fenced(self, records: Sequence[bytes], base: int, between: Iterable[bytes] | None) -> bool:
         """Whether the partition was lost, judged after the append of `records`, acknowledged with `base`.
 
-        `between` gives the records from `gap(base)`, read only when there is one. Fenced: drop this unit, write no
-        store, publish nothing. Checking before the append is not enough: a takeover may come just before it.
+        `between` gives the records of `gap(base)`, or None when they are deleted: a later owner cut the changelog.
+        Fenced: drop this unit, write no store, publish nothing. Checking before the append is not enough: a takeover
+        may come just before it.
         """
         if base == UNKNOWN_OFFSET or base < self._next_own:
             return True  # Its fate is unknown: only a new takeover can tell.
-        if base > self._next_own and any(is_takeover(record) for record in between):
+        if between is None or any(map(is_takeover, between)):
             return True
         self._next_own = base + len(records)
         return False

@@ -45,6 +45,8 @@ def audit(tenant: str | None, from_: str | None, to: str | None, data_dir: Path 
     if data_dir is not None:
         os.environ["STREAMLENS_DATA_DIR"] = str(data_dir)
     settings = Settings.load(os.environ)
+    if settings.kafka_brokers:
+        raise BadSetting("KAFKA_BROKERS: audit reads the local log only, so far; unset it to audit that one")
     logs.configure(settings.log_format, level=logging.WARNING)
     selection = Selection(tenant, _time_us("--from", from_), _time_us("--to", to))
     result = asyncio.run(_audit(settings, selection))
@@ -98,11 +100,11 @@ def _show(result: "Audit") -> None:
     console = Console()
     slim = partial(Table, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
     tenants = slim(title="ledger, in events")
-    tenants.add_column("tenant")
-    for name in ("minutes", *COLUMNS):
+    tenants.add_column("tenant", overflow="fold")
+    for name in COLUMNS:
         tenants.add_column(name, justify="right", no_wrap=True)
     for row in result.ledger.tenants:
-        tenants.add_row(str(row["tenant_id"]) or "(not known)", *(f"{row[name]:,}" for name in ("minutes", *COLUMNS)))
+        tenants.add_row(str(row["tenant_id"]) or "(not known)", *(f"{row[name]:,}" for name in COLUMNS))
     topics = slim(title="log, in records")
     topics.add_column("topic")
     for name in ("appended", "still kept", "read", "unread"):

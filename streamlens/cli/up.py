@@ -1,12 +1,8 @@
 """`streamlens up`: everything in one process, with nothing installed besides."""
 
-import ipaddress
-import os
 from pathlib import Path
 
 import click
-
-from streamlens.errors import BadSetting
 
 
 @click.command(epilog="Example: streamlens up --demo")
@@ -21,24 +17,6 @@ def up(host: str | None, port: int | None, data_dir: Path | None, demo: bool, in
     Without KAFKA_BROKERS events go to a local log, without POSTGRES_DSN rows go to an embedded PostgreSQL, both in the
     data directory. Prints `ready URL` when it serves. Ctrl-C stops it.
     """
-    for name, value in (("STREAMLENS_HTTP_HOST", host), ("HTTP_PORT", port), ("STREAMLENS_DATA_DIR", data_dir)):
-        if value is not None:
-            os.environ[name] = str(value)
-    from streamlens.settings import Settings
+    from streamlens.process import run, settings_with
 
-    settings = Settings.load(os.environ)
-    if not insecure and not _is_loopback(settings.http_host):
-        raise BadSetting(
-            f"STREAMLENS_HTTP_HOST: {settings.http_host} can be reached by others, who could read and write everything;"
-            " add --insecure if that is what you want"
-        )
-    from streamlens.process import run
-
-    run(settings, demo=demo)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    run(settings_with(host, port, data_dir, insecure=insecure), demo=demo)

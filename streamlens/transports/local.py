@@ -4,18 +4,17 @@ The log is the runtime's (`app.runtime.log`); this only shows it to Faust. There
 the subscribed topics are assigned at once, and stay.
 """
 
-import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from faust.transport import base
 from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import ConsumerMessage
-from faust.types.tuples import RecordMetadata
 
 from streamlens.locallog.local import LocalLog
-from streamlens.log import TP, Record, Run
+from streamlens.log import TP, Run
 from streamlens.partitioner import partition_of
+from streamlens.transports.producer import Producer
 
 _RUN_BYTES = 1 << 20
 
@@ -61,6 +60,11 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
         for tp, offset in self.app.runtime.source_offsets().items():
             if tp in self._assigned:
                 self.seek_now(tp, offset)
+
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> bool:
+        """Store the units' offsets for lag tools. There is no group, so this process always keeps its partitions."""
+        await self._log.commit(self.app.settings.consumer_group, offsets)
+        return True
 
     def seek_now(self, tp: TP, offset: int) -> None:
         self._positions[tp] = offset
@@ -134,42 +138,6 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
 
     def verify_recovery_event_path(self, now: float, tp: TP) -> None:
         """Nothing: recovery is ours."""
-
-
-class Producer(base.Producer):  # type: ignore[misc]  # faust's classes are untyped
-    """Lets Faust's own `topic.send` write to the log; the pipeline itself appends batches."""
-
-    async def create_topic(self, topic: str, partitions: int, replication: int, **kwargs: Any) -> None:
-        """Nothing: the runtime has made all topics before Faust starts."""
-
-    async def send(
-        self,
-        topic: str,
-        key: bytes | None,
-        value: bytes | None,
-        partition: int | None,
-        timestamp: float | None,
-        headers: Any,
-        *,
-        transactional_id: str | None = None,
-    ) -> "asyncio.Future[RecordMetadata]":
-        tp = TP(topic, partition) if partition is not None else self.key_partition(topic, key or b"")
-        offsets = await self.app.runtime.log.append({tp: [Record(key, value or b"")]})
-        done: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
-        done.set_result(RecordMetadata(tp.topic, tp.partition, tp, offsets[tp]))
-        return done
-
-    async def send_and_wait(self, *args: Any, **kwargs: Any) -> RecordMetadata:
-        return await (await self.send(*args, **kwargs))
-
-    def key_partition(self, topic: str, key: bytes) -> TP:
-        return TP(topic, partition_of(key, self.app.runtime.log.topics()[topic]))
-
-    def supports_headers(self) -> bool:
-        return False
-
-    async def flush(self) -> None:
-        await self.buffer.flush()
 
 
 class Transport(base.Transport):  # type: ignore[misc]  # faust's classes are untyped

@@ -35,6 +35,10 @@ class TableManager(FaustTableManager):  # type: ignore[misc]  # faust's classes 
             await self.recovery._resume_streams(generation_id)
             self.app.runtime.resumed()
 
+    async def on_revoked(self, *_: Any, **__: Any) -> None:
+        """Faust's signal: the flow has stopped and the producer lives."""
+        await self.app.runtime.revoke()
+
     def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Nothing: the last checkpoint is made on stop, when the streams are quiet."""
 

@@ -1,0 +1,86 @@
+"""Faust's Kafka transport, with runs of records as single messages and offsets that come from the units' state."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
+from faust.transport.drivers import aiokafka as driver
+from faust.types import ConsumerMessage
+
+from streamlens.kafka.consumer import RunConsumer
+from streamlens.log import TP, Run
+from streamlens.transports.producer import Producer
+
+logger = structlog.get_logger()
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # faust's classes are untyped
+    """Runs the group's member in its own thread and loop, as Faust does."""
+
+    def _create_worker_consumer(self, transport: Any) -> RunConsumer:
+        consumer: RunConsumer = super()._create_worker_consumer(transport)
+        # Faust names aiokafka's class and isolation itself; both are read only when the consumer starts.
+        consumer.__class__ = RunConsumer
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> bool:
+        """Commit as a member of the group; False when the group does not know this member any more."""
+        return bool(await self.call_thread(self._commit_hint, offsets))
+
+    async def _commit_hint(self, offsets: Mapping[TP, int]) -> bool:
+        mine = self.assignment()
+        stored = {
+            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items() if tp in mine
+        }
+        try:
+            if stored:
+                await self._ensure_consumer().commit(stored)
+        except KafkaError as error:
+            logger.info("group offsets not committed", reason=f"{type(error).__name__} {error}".strip())
+            return False
+        return bool(stored)
+
+
+class Consumer(driver.Consumer):  # type: ignore[misc]  # faust's classes are untyped
+    """Reads runs. Where it stands follows from the units' state, never from a committed offset."""
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def perform_seek(self) -> None:
+        """Start where the units' state ends. Called again at each resume, so it must be repeatable."""
+        offsets = {tp: offset for tp, offset in self.app.runtime.source_offsets().items() if tp in self.assignment()}
+        if offsets:
+            await self.seek_wait(offsets)
+
+    def seek_now(self, tp: TP, offset: int) -> None:
+        """Read a partition from an offset, soon: the member lives in another thread."""
+        self.add_future(self.seek_wait({tp: offset}))
+
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> bool:
+        """Store the units' offsets for lag tools; False when the group does not know this member any more."""
+        known: bool = await self._thread.commit_hint(offsets)
+        return known
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        return True  # The checkpoint commits; Faust's acknowledgements do not fit runs.
+
+    async def create_topic(self, topic: str, partitions: int, replication: int, **kwargs: Any) -> None:
+        """Nothing: the runtime has made all topics before Faust starts."""
+
+    def _to_message(self, tp: TP, run: Run) -> ConsumerMessage:
+        generation = self.app.consumer_generation_id
+        return ConsumerMessage(
+            tp.topic, tp.partition, run.next - 1, 0.0, 0, [], None, run, None, 0, 0, tp, generation_id=generation
+        )
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: it warns of commits that Faust does not make here."""
+
+
+class Transport(driver.Transport):  # type: ignore[misc]  # faust's classes are untyped
+    Consumer = Consumer
+    Producer = Producer

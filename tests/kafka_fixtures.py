@@ -1,0 +1,26 @@
+"""Fixtures on a real Apache Kafka: one broker for the whole run, started by the first test that asks for it."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from kafka_broker import KafkaBroker, temporary_broker
+
+
+@pytest.fixture(scope="session")
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """A broker that a test may kill and freeze, if it leaves it running. Topics of other tests are in it."""
+    broker = temporary_broker()
+    yield broker
+    broker.remove()
+
+
+@pytest.fixture(scope="session")
+def kafka(request: pytest.FixtureRequest) -> str:
+    """Addresses of a broker: those in `TEST_KAFKA_BROKERS`, else of `kafka_broker`."""
+    given = os.environ.get("TEST_KAFKA_BROKERS")
+    if given:
+        return given
+    broker: KafkaBroker = request.getfixturevalue("kafka_broker")
+    return broker.brokers
