@@ -29,10 +29,6 @@ def settings_with(host: str | None, port: int | None, data_dir: Path | None, *, 
             f"STREAMLENS_HTTP_HOST: {settings.http_host} can be reached by others, who could read and write everything;"
             " add --insecure if that is what you want"
         )
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadSetting(f"STREAMLENS_DATA_DIR: {error}") from None
     return settings
 
 
@@ -47,6 +43,10 @@ def run(settings: Settings, *, demo: bool = False) -> NoReturn:
     """Run the app until a signal ends it; exits with code 0 then, and with 1 when something broke."""
     logs.configure(settings.log_format)
     _check_port(settings.http_host, settings.http_port)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadSetting(f"STREAMLENS_DATA_DIR: {error}") from None
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # before Faust is imported
     import faust
 

@@ -34,6 +34,8 @@ ACTIONS: list[Action] = [
     *product(["read"], "AB", TOPICS, [1, 3], [0, 2]),
     *product(["step"], "AABB", [1, 2, 4]),
     *product(["take_over"], "AB", ["run", "run", "run", "look", "replay"]),
+    *product(["overtake"], "AB", ["kept", "wiped"], ["run", "complete"]),
+    *product(["half_restore"], "AB", [2, 3]),
     *product(["assign"], "AB"),
     *product(["crash"], "AB", ["kept", "kept", "wiped", "stale"]),
     *product(["copy", "idle", "ack", "lose_answer"], "AB"),
@@ -81,6 +83,22 @@ class Script:
     def take_over(self, worker: str, label: str = "run") -> None:
         self.world.assign(worker)
         self.until(worker, label)
+
+    def overtake(self, worker: str, disk: str, label: str) -> None:
+        """The other worker, with this disk, takes over; before it reads the changelog, this one does, and goes on."""
+        other = "B" if worker == "A" else "A"
+        self.world.crash(other, disk)
+        self.take_over(other, "look")
+        self.take_over(worker)
+        self.epoch(worker, 1, label)
+
+    def half_restore(self, worker: str, writes: int) -> None:
+        """A new disk, and a kill after some writes to it."""
+        self.world.crash(worker, "wiped")
+        self.world.assign(worker)
+        for _ in range(writes):
+            self.until(worker, "replay")
+        self.world.crash(worker)
 
     def postgres_is(self, up: bool) -> None:
         self.world.postgres.up = up

@@ -7,6 +7,7 @@ import structlog
 from streamlens.kafka.connection import Connection, KafkaClient, KafkaSecurity
 from streamlens.kafka.groups import Groups
 from streamlens.kafka.producer import Producer
+from streamlens.kafka.quiet import quieten
 from streamlens.kafka.reader import Reader
 from streamlens.kafka.topics import Topics
 from streamlens.log import TP, Record, Run, TopicSpec
@@ -44,6 +45,7 @@ class KafkaLog:
 
     async def start(self) -> None:
         """Connect. Raises `Unavailable`."""
+        quieten()
         started: list[Topics | KafkaClient | Producer] = []
         try:
             for part in (self._topics, self._client, self._producer):
