@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
+import structlog
 
 from streamlens.app import app
 from streamlens.checkpoint.frames import Version
@@ -15,6 +16,7 @@ from streamlens.errors import BadEvent
 from streamlens.events import Call, Event, Request, Response, decode, time_us
 from streamlens.join import Half, RequestHalf, ResponseHalf
 from streamlens.log import TP, Record, Run
+from streamlens.metrics import MISPLACED_KEYS
 from streamlens.partitioner import partition_of
 from streamlens.pricing import Prices, cost_pico
 from streamlens.runtime import clock_us
@@ -25,6 +27,11 @@ from tables.ledger import NOBODY, Ledger
 from tables.letters import Letters
 from tables.partials import Partials
 from tables.pending import Pending
+
+logger = structlog.get_logger()
+
+_misplaced: set[str] = set()
+"""The topics of which this process has warned."""
 
 
 class JoinOptions(msgspec.Struct, frozen=True):
@@ -75,6 +82,7 @@ class Join:
         latest_us = now_us + self._options.max_future_us
         highest_us = self._watermark.highest_us.get(topic, 0)
         window_us, expired = self._window_us, self._expired
+        event: Event | None = None
         for offset, raw in enumerate(run.values, run.first):
             try:
                 event = decode(kind, raw)
@@ -97,6 +105,8 @@ class Join:
             else:
                 self._call(event, window)
         self._watermark.highest_us[topic] = highest_us
+        if event is not None:
+            self._check_place(topic, event.request_id)
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
         self._watermark.advance(now_us, self._offsets, ends)
@@ -216,6 +226,15 @@ class Join:
     def _place(self, half: Half) -> tuple[int, str]:
         """Where a waiting half is booked: its window and tenant."""
         return half.ts_us // self._window_us, half.tenant_id if isinstance(half, RequestHalf) else NOBODY
+
+    def _check_place(self, topic: str, request_id: str) -> None:
+        """A sample of one event a run: elsewhere than its id's partition, it may never meet its other half."""
+        if partition_of(request_id.encode(), self._options.partitions) == self._partition:
+            return
+        MISPLACED_KEYS.labels(topic).inc()
+        if topic not in _misplaced:
+            _misplaced.add(topic)
+            logger.warning("key not in its murmur2 partition", topic=topic, partition=self._partition, key=request_id)
 
     # -- what is not counted, and time ---------------------------------------------------------------------------
 

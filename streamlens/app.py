@@ -10,7 +10,8 @@ from faust.web.drivers import DRIVERS
 from yarl import URL
 
 from streamlens.brokers import security
-from streamlens.checkpoint.stage import Stage, StageLogic
+from streamlens.checkpoint.appends import StageLogic
+from streamlens.checkpoint.stage import Stage
 from streamlens.member import Member
 from streamlens.runtime import Runtime
 from streamlens.settings import Settings

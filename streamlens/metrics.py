@@ -70,6 +70,15 @@ DEAD_LETTERS = Counter(
     ("reason",),
     registry=REGISTRY,
 )
+MISPLACED_KEYS = Counter(
+    "streamlens_misplaced_keys_total",
+    "Sampled events outside of the partition that murmur2 gives their request id. Rising: a producer has another"
+    " partitioner, and its requests and responses may never meet.",
+    ("topic",),
+    registry=REGISTRY,
+)
+"""One event of each run is looked at."""
+
 SERIES_OVERFLOW = Counter(
     "streamlens_series_overflow_total",
     "Calls counted under the overflow name because a tenant has too many routes, models or series.",

@@ -13,7 +13,8 @@ from contextlib import suppress
 import structlog
 
 from streamlens.brokers import Broker, open_log
-from streamlens.checkpoint.stage import Member, Stage, StageLogic
+from streamlens.checkpoint.appends import StageLogic
+from streamlens.checkpoint.stage import Member, Stage
 from streamlens.checkpoint.store import RocksStore, Shared
 from streamlens.errors import BadSetting, StreamLensError
 from streamlens.log import TP, TopicSpec

@@ -5,7 +5,7 @@ A step is one thing that others can tell apart: one record appended, one batch w
 
 from collections.abc import Generator, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from checkpoint_changelog import CHANGELOG, Changelog
 from checkpoint_counting import Counting
@@ -14,7 +14,7 @@ from streamlens.checkpoint.frames import Version, takeover_record
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.takeover import catch_up, read_gap
 from streamlens.checkpoint.unit import Frame, Unit
-from streamlens.log import UNKNOWN_OFFSET
+from streamlens.log import UNKNOWN_OFFSET, Log
 
 if TYPE_CHECKING:
     from checkpoint_world import World
@@ -29,7 +29,8 @@ class Worker:
         self.world = world
         self.name = name
         self.store = store
-        self.log = Changelog(world, store)
+        self.changelog = Changelog(world, store)
+        self.log = cast(Log, self.changelog)  # Who takes over, or looks into a gap, needs only some of it.
         self.unit: Unit | None = None
         self.sent: dict[bytes, Version] = {}
         self.unsent: list[bytes] = []
@@ -62,7 +63,7 @@ class Worker:
         if replay is None:
             yield "fenced"
             return
-        yield from self.log.written().__await__()
+        yield from self.changelog.written().__await__()
         unit.recover(takeover, replay)
         self.world.check_recovered(takeover, unit)
         yield "recover"

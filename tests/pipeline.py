@@ -1,5 +1,6 @@
 """Both stages over a real local log, with a clock that the test advances and rows that it can look at."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,7 @@ class Pipeline:
         self.log: Any = log
         self.fatal: list[BaseException] = []
         self.sought: list[tuple[TP, int]] = []
+        self.mine = True
 
     async def open(self) -> "Pipeline":
         if self.log is None:
@@ -93,9 +95,11 @@ class Pipeline:
     def seek_now(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
 
-    async def commit_hint(self, offsets: dict[TP, int]) -> bool:
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> None:
         await self.log.commit("tests", offsets)
-        return True
+
+    async def still_mine(self, offsets: Mapping[TP, int]) -> bool:
+        return self.mine
 
     def _stage(self, name: str, topics: list[str], new_logic: Any, *, rows: bool = False) -> Stage:
         return Stage(

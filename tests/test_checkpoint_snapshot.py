@@ -13,7 +13,8 @@ from streamlens.checkpoint.frames import SnapshotPart, parse, takeover_record
 from streamlens.checkpoint.replay import META, Meta, encode
 from streamlens.checkpoint.snapshot import RESTORING, SnapshotWriter
 from streamlens.checkpoint.store import RocksStore
-from streamlens.errors import Damaged
+from streamlens.errors import Damaged, Unavailable
+from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Record
 
 CHANGELOG = TP("pending-changelog", 0)
@@ -148,6 +149,33 @@ async def test_a_worker_that_is_fenced_while_it_writes_a_snapshot_cuts_nothing(t
     assert pipeline.log.start_offset(CHANGELOG) == 0
     await pipeline.settle()
     exact(pipeline, n + 1)
+    await pipeline.close()
+
+
+async def test_a_head_that_can_not_be_cut_now_is_cut_by_the_next_snapshot(tmp_path: Path) -> None:
+    class Refusing:
+        """A log whose broker is busy when records are to be deleted, as long as `busy`."""
+
+        def __init__(self, log: LocalLog) -> None:
+            self.log = log
+            self.busy = True
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.log, name)
+
+        async def delete_before(self, tp: TP, offset: int) -> None:
+            if self.busy:
+                raise Unavailable("the broker is busy")
+            await self.log.delete_before(tp, offset)
+
+    log = Refusing(LocalLog.open(tmp_path / "log", sync=False))
+    pipeline = await Pipeline(tmp_path, partitions=1, log=log).open()
+    await count(pipeline, 0, 2 * CALLS)
+    assert log.start_offset(CHANGELOG) == 0
+    log.busy = False
+    await count(pipeline, 2 * CALLS, 2 * CALLS)
+    assert log.start_offset(CHANGELOG) > 0
+    exact(pipeline, 4 * CALLS)
     await pipeline.close()
 
 

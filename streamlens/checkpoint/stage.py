@@ -11,13 +11,13 @@ from typing import Protocol
 
 import structlog
 
-from streamlens.checkpoint.frames import Version
+from streamlens.checkpoint.appends import Appends, StageLogic
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.store import Store
-from streamlens.checkpoint.takeover import read_gap, take_over
-from streamlens.checkpoint.unit import SNAPSHOT_MIN_BYTES, Frame, Logic, Unit
-from streamlens.errors import Damaged, Unavailable
-from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record, Run
+from streamlens.checkpoint.takeover import check_sources, take_over
+from streamlens.checkpoint.unit import SNAPSHOT_MIN_BYTES, Frame, Unit
+from streamlens.errors import Unavailable
+from streamlens.log import TP, Log, Run
 from streamlens.metrics import CHECKPOINT_SECONDS, RECOVERY_SECONDS
 
 logger = structlog.get_logger()
@@ -27,24 +27,20 @@ _MAX_PENDING = 200_000
 """Records counted since the last checkpoint, over all units, from which on agents wait for it."""
 
 
-class StageLogic(Logic, Protocol):
-    """A logic that publishes to topics and follows the time."""
-
-    def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
-        """Move the watermark, before a checkpoint: `ends` are the source topics' end offsets, just fetched."""
-
-    def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
-        """The records that publish one output."""
-
-
 class Member(Protocol):
     """The consumer of this process, as a stage needs it."""
 
     def seek_now(self, tp: TP, offset: int) -> None:
         """Read a source partition on from an offset."""
 
-    async def commit_hint(self, offsets: Mapping[TP, int]) -> bool:
-        """Store offsets for lag tools; False when these partitions are not this process' any more."""
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> None:
+        """Store offsets for lag tools. What goes wrong does not matter."""
+
+    async def still_mine(self, offsets: Mapping[TP, int]) -> bool:
+        """Ask the group whether it still gives these partitions to this process, by committing these offsets.
+
+        After False the group calls: it takes them away, or gives them anew. Raises `Unavailable` when it is silent.
+        """
 
 
 class Stage:
@@ -80,7 +76,9 @@ class Stage:
         self._pending = 0
         self._room = asyncio.Event()
         self._room.set()
+        self._lost: dict[int, dict[TP, int]] = {}
         self._log: Log
+        self._appends: Appends
         self._member: Member
         self._ends: dict[TP, int] = {}
         self._hints: dict[TP, int] = {}
@@ -90,6 +88,7 @@ class Stage:
     def connect(self, log: Log, member: Member) -> None:
         """Before the first takeover: the log, and the consumer that brings the runs."""
         self._log = log
+        self._appends = Appends(log, self.changelog)
         self._member = member
 
     # -- partitions come and go ----------------------------------------------------------------------------------
@@ -98,6 +97,7 @@ class Stage:
         """Recover these partitions."""
         began_us = self._clock_us()
         async with self._lock:
+            self._lost.clear()
             await asyncio.gather(*(self._take_over(p) for p in partitions if p not in self.units))
         RECOVERY_SECONDS.set((self._clock_us() - began_us) / 1e6)
         self.on_checkpoint()  # rows may wait in what was taken over
@@ -114,6 +114,7 @@ class Stage:
         """The group takes the partitions away: a last checkpoint, then forget them. Their stores stay open."""
         await self.tick()
         async with self._lock:
+            self._lost.clear()
             for p in list(self.units):
                 self._drop(p)
 
@@ -128,17 +129,25 @@ class Stage:
         self.units.pop(partition).drop()
 
     async def _take_over(self, partition: int) -> None:
+        """Recover a partition, however long the broker is away."""
+        if partition not in self._stores:
+            self._stores[partition] = self._open_store(partition)
+        while True:
+            try:
+                return await self._recover(partition, self._stores[partition])
+            except Unavailable as error:
+                logger.warning("waiting to recover", stage=self.name, partition=partition, reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _recover(self, partition: int, store: Store) -> None:
         began_us, tp = self._clock_us(), TP(self.changelog, partition)
-        store = self._stores.get(partition)
-        if store is None:
-            store = self._stores[partition] = self._open_store(partition)
         logic = self._new_logic(partition)
         unit = Unit(store, logic, lagging_sink=self.lagging_sink, snapshot_min_bytes=self._snapshot_min_bytes)
         new_replay = partial(Replay, store, logic.is_output, lagging_sink=self.lagging_sink)
         takeover, replay = await take_over(self._log, tp, store, new_replay, self._group, self._clock_us)
         unit.recover(takeover, replay)
-        await self._check_sources(partition, unit)
-        await self._publish((unit, key, store.get(key), version) for key, version in unit.unpublished().items())
+        await check_sources(self._log, [TP(topic, partition) for topic in self.topics], unit)
+        await self._appends.publish((unit, key, store.get(key), version) for key, version in unit.unpublished().items())
         unit.published()
         self._counted(partition, unit.offsets)  # the last epoch may have been made durable without it
         self.units[partition] = unit
@@ -150,17 +159,6 @@ class Stage:
             replayed=replay.records,
             seconds=round((self._clock_us() - began_us) / 1e6, 3),
         )
-
-    async def _check_sources(self, partition: int, unit: Unit) -> None:
-        tps = [TP(topic, partition) for topic in self.topics]
-        for tp, (start, end) in (await self._log.offsets(tps)).items():
-            if unit.version[1] == 0:
-                unit.offsets[tp.topic] = start  # Nothing was ever read here: from the earliest.
-            offset = unit.offsets.get(tp.topic, 0)
-            if offset < start:
-                raise Damaged(f"{tp.topic} partition {partition} begins at {start}, but was read to {offset} only")
-            if offset > end:
-                raise Damaged(f"{tp.topic} partition {partition} ends at {end}, but was read to {offset}: another log?")
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -206,28 +204,39 @@ class Stage:
     async def tick(self) -> None:
         """One checkpoint of all units that changed."""
         async with self._lock:
-            sources = [TP(topic, p) for p in self.units for topic in self.topics]
-            self._ends = {tp: end for tp, (_, end) in (await self._log.offsets(sources)).items()}
-            frames = self._freeze(self._ends)
-            began_us = self.last_checkpoint_us = self._clock_us()
-            if not frames:
-                await self._commit()
+            await self._retake()
+            try:
+                sources = [TP(topic, p) for p in self.units for topic in self.topics]
+                self._ends = {tp: end for tp, (_, end) in (await self._log.offsets(sources)).items()}
+            except Unavailable as error:
+                logger.warning("no checkpoint", stage=self.name, reason=str(error))
                 return
-            bases = await self._append_own({p: frame.records for p, frame in frames.items()})
-            lost = {p for p, frame in frames.items() if await self._is_fenced(p, frame.records, bases)}
-            won = {p: frame for p, frame in frames.items() if p not in lost}
-            for p, frame in won.items():
-                self.units[p].write(frame)
-            await self._publish(
-                (self.units[p], key, f.changes[key], f.version) for p, f in won.items() for key in f.outputs
-            )
-            for p in won:
-                self.units[p].published()
-                self._counted(p, won[p].header.offsets)
+            began_us = self.last_checkpoint_us = self._clock_us()
+            frames = self._freeze(self._ends)
+            if frames:
+                await self._make_durable(frames)
             await self._commit()
-            await self._again(lost | await self._snapshot(won))
-        CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
-        self.on_checkpoint()
+            await self._retake()
+        if frames:
+            CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
+            self.on_checkpoint()
+
+    async def _make_durable(self, frames: dict[int, Frame]) -> None:
+        """Changelog, fence, store, sinks, in this order; then a piece of the snapshots that are due."""
+        bases = await self._appends.own({p: frame.records for p, frame in frames.items()})
+        for p, frame in list(frames.items()):
+            if await self._appends.is_fenced(p, self.units[p], frame.records, bases[p]):
+                self._lose(p)
+                del frames[p]
+        for p, frame in frames.items():
+            self.units[p].write(frame)
+        await self._appends.publish(
+            (self.units[p], key, f.changes[key], f.version) for p, f in frames.items() for key in f.outputs
+        )
+        for p, frame in frames.items():
+            self.units[p].published()
+            self._counted(p, frame.header.offsets)
+        await self._snapshot(frames)
 
     def _freeze(self, ends: Mapping[TP, int]) -> dict[int, Frame]:
         now_us, frames = self._clock_us(), {}
@@ -240,61 +249,41 @@ class Stage:
         self._room.set()
         return frames
 
-    async def _snapshot(self, partitions: Iterable[int]) -> set[int]:
-        """Append a piece of each snapshot that is due, cut heads that a complete one replaces; who is fenced."""
+    async def _snapshot(self, partitions: Iterable[int]) -> None:
+        """Append a piece of each snapshot that is due; a complete one lets the head before it go."""
         pieces = {p: records for p in partitions if (records := self.units[p].snapshot_records())}
         if not pieces:
-            return set()
-        bases = await self._append_own(pieces)
-        lost = {p for p, records in pieces.items() if await self._is_fenced(p, records, bases)}
-        for p in pieces.keys() - lost:
-            position = self.units[p].snapshot_appended()
-            if position is not None:
-                await self._log.delete_before(TP(self.changelog, p), position)
+            return
+        bases = await self._appends.own(pieces)
+        for p, records in pieces.items():
+            if await self._appends.is_fenced(p, self.units[p], records, bases[p]):
+                self._lose(p)
+            elif (position := self.units[p].snapshot_appended()) is not None:
                 logger.info("snapshot taken", stage=self.name, partition=p, position=position)
-        return lost
+                await self._appends.cut(p, position)
 
-    async def _append_own(self, records: Mapping[int, Sequence[bytes]]) -> dict[TP, int]:
-        """Append to the changelog partitions that these units own."""
-        batches = {TP(self.changelog, p): [Record(None, part) for part in parts] for p, parts in records.items()}
-        return await self._append(batches)
+    def _lose(self, partition: int) -> None:
+        """Drop a partition whole: its durable state is what the changelog says, whoever wrote it."""
+        durable = self.units[partition].durable_offsets
+        self._lost[partition] = {TP(topic, partition): durable.get(topic, 0) for topic in self.topics}
+        self._drop(partition)
 
-    async def _is_fenced(self, partition: int, records: Sequence[bytes], bases: Mapping[TP, int]) -> bool:
-        unit, tp = self.units[partition], TP(self.changelog, partition)
-        return unit.fenced(records, bases[tp], await read_gap(self._log, tp, unit.gap(bases[tp])))
-
-    async def _again(self, lost: Iterable[int]) -> None:
-        """A lost partition is dropped whole and taken over afresh: its durable state is what the changelog says."""
-        for p in lost:
-            offsets = {TP(topic, p): offset for topic, offset in self.units[p].offsets.items()}
-            self._drop(p)
-            if not await self._member.commit_hint(offsets):
+    async def _retake(self) -> None:
+        """Take lost partitions over again, if the group says that they are still ours."""
+        for p, offsets in list(self._lost.items()):
+            try:
+                mine = await self._member.still_mine(offsets)
+            except Unavailable as error:
+                logger.warning("the group is silent", stage=self.name, partition=p, reason=str(error))
+                return
+            del self._lost[p]
+            if not mine:
                 logger.warning("partition lost to another worker", stage=self.name, partition=p)
                 continue
             logger.warning("partition fenced, taking it over again", stage=self.name, partition=p)
             await self._take_over(p)
             for topic in self.topics:
                 self._member.seek_now(TP(topic, p), self.units[p].offsets.get(topic, 0))
-
-    async def _append(self, batches: Mapping[TP, Sequence[Record]]) -> dict[TP, int]:
-        try:
-            return await self._log.append(batches)
-        except Unavailable:
-            return dict.fromkeys(batches, UNKNOWN_OFFSET)
-
-    async def _publish(self, outputs: Iterable[tuple[Unit, bytes, bytes | None, Version]]) -> None:
-        """Publish until acknowledged. Rows are absolute and versioned, so a repetition changes nothing."""
-        batches: dict[TP, list[Record]] = {}
-        for unit, key, value, version in outputs:
-            assert value is not None, "an output is deleted only after it was published"
-            logic: StageLogic = unit.logic  # type: ignore[assignment]
-            for tp, record in logic.render(key, value, version):
-                batches.setdefault(tp, []).append(record)
-        while batches:
-            bases = await self._append(batches)
-            batches = {tp: batch for tp, batch in batches.items() if bases[tp] == UNKNOWN_OFFSET}
-            if batches:
-                await asyncio.sleep(_RETRY_S)
 
     def _counted(self, partition: int, offsets: Mapping[str, int]) -> None:
         """Have the next offsets of a partition's source topics committed with the checkpoint that is under way."""

@@ -4,12 +4,13 @@ A takeover is a record that begins a generation, and the state as the changelog 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from streamlens.checkpoint.frames import is_takeover, takeover_record
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.snapshot import RESTORING, Restore, SnapshotFinder
 from streamlens.checkpoint.store import Store
+from streamlens.checkpoint.unit import Unit
 from streamlens.errors import Damaged, Unavailable
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
 
@@ -107,3 +108,15 @@ async def _records(log: Log, tp: TP, position: int, end: int) -> AsyncIterator[t
             if offset < end:
                 yield offset, record
         position = run.next
+
+
+async def check_sources(log: Log, tps: Sequence[TP], unit: Unit) -> None:
+    """Compare where a recovered unit reads on with what its source partitions hold. Raises `Damaged`."""
+    for tp, (start, end) in (await log.offsets(tps)).items():
+        if unit.version[1] == 0:
+            unit.offsets[tp.topic] = start  # Nothing was ever read here: from the earliest.
+        offset = unit.offsets.get(tp.topic, 0)
+        if offset < start:
+            raise Damaged(f"{tp.topic} partition {tp.partition} begins at {start}, but was read to {offset} only")
+        if offset > end:
+            raise Damaged(f"{tp.topic} partition {tp.partition} ends at {end}, but was read to {offset}: another log?")

@@ -157,6 +157,11 @@ class Unit:
         self._next_own = base + len(records)
         return False
 
+    @property
+    def durable_offsets(self) -> Mapping[str, int]:
+        """The next offset of each source topic as of the last durable epoch."""
+        return self._header.offsets
+
     def gap(self, base: int) -> range:
         """The offsets between the previous own record and this append: whoever wrote there is not us."""
         return range(self._next_own, base)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
 
+from streamlens.errors import Unavailable
 from streamlens.kafka.consumer import RunConsumer
 from streamlens.log import TP, Run
 from streamlens.transports.producer import Producer
@@ -26,22 +27,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
         consumer._isolation_level = "read_committed"
         return consumer
 
-    async def commit_hint(self, offsets: Mapping[TP, int]) -> bool:
-        """Commit as a member of the group; False when the group does not know this member any more."""
-        return bool(await self.call_thread(self._commit_hint, offsets))
+    async def commit_now(self, offsets: Mapping[TP, int]) -> None:
+        """Commit as a member of the group. Raises a `KafkaError`."""
+        await self.call_thread(self._commit_now, offsets)
 
-    async def _commit_hint(self, offsets: Mapping[TP, int]) -> bool:
-        mine = self.assignment()
-        stored = {
-            driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items() if tp in mine
-        }
-        try:
-            if stored:
-                await self._ensure_consumer().commit(stored)
-        except KafkaError as error:
-            logger.info("group offsets not committed", reason=f"{type(error).__name__} {error}".strip())
-            return False
-        return bool(stored)
+    async def _commit_now(self, offsets: Mapping[TP, int]) -> None:
+        await self._ensure_consumer().commit(
+            {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        )
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]  # faust's classes are untyped
@@ -60,10 +53,25 @@ class Consumer(driver.Consumer):  # type: ignore[misc]  # faust's classes are un
         """Read a partition from an offset, soon: the member lives in another thread."""
         self.add_future(self.seek_wait({tp: offset}))
 
-    async def commit_hint(self, offsets: Mapping[TP, int]) -> bool:
-        """Store the units' offsets for lag tools; False when the group does not know this member any more."""
-        known: bool = await self._thread.commit_hint(offsets)
-        return known
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> None:
+        """Store the units' offsets, for lag tools."""
+        mine = self.assignment()
+        try:
+            await self._thread.commit_now({tp: offset for tp, offset in offsets.items() if tp in mine})
+        except KafkaError as error:
+            logger.info("group offsets not committed", reason=f"{type(error).__name__} {error}".strip())
+
+    async def still_mine(self, offsets: Mapping[TP, int]) -> bool:
+        """Ask the group: it refuses the commit of a member that it does not know any more, or that must join again."""
+        if not offsets.keys() <= self.assignment():
+            return False
+        try:
+            await self._thread.commit_now(offsets)
+        except (CommitFailedError, IllegalStateError):
+            return False
+        except KafkaError as error:
+            raise Unavailable(f"the group did not answer: {type(error).__name__} {error}") from error
+        return True
 
     async def _commit(self, offsets: Mapping[TP, int]) -> bool:
         return True  # The checkpoint commits; Faust's acknowledgements do not fit runs.

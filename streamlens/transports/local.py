@@ -61,9 +61,12 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
             if tp in self._assigned:
                 self.seek_now(tp, offset)
 
-    async def commit_hint(self, offsets: Mapping[TP, int]) -> bool:
-        """Store the units' offsets for lag tools. There is no group, so this process always keeps its partitions."""
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> None:
+        """Store the units' offsets, for the audit."""
         await self._log.commit(self.app.settings.consumer_group, offsets)
+
+    async def still_mine(self, offsets: Mapping[TP, int]) -> bool:
+        """There is no group: this process keeps its partitions."""
         return True
 
     def seek_now(self, tp: TP, offset: int) -> None:

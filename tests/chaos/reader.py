@@ -1,0 +1,66 @@
+"""A reader that polls Postgres all the time, and must never see a count or a version go back."""
+
+import asyncio
+
+import asyncpg
+
+_METRICS = """
+    select tenant_id, route, model, window_start, version, requests, errors, completion_tokens, revision
+    from llm_metrics"""
+_LEDGER = """
+    select tenant_id, minute, version, received, aggregated, pending, orphaned, duplicate, late, rejected
+    from llm_ledger"""
+_EVERY_S = 0.3
+
+
+class Reader:
+    """`faults` are the contradictions seen. A half that waits may move to another row, so `received` of a row can fall;
+    what is settled (aggregated, duplicate, late, rejected) can't, nor be more than was sent."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.polls = 0
+        self.sent = 0
+        """Records that the topics may hold, kept up to date by the sender before it sends."""
+        self.received = 0
+        self._seen: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+    async def run(self, dsn: str) -> None:
+        """Poll for ever; while Postgres is away, try again."""
+        while True:
+            try:
+                connection = await asyncpg.connect(dsn, timeout=5)
+                try:
+                    while True:
+                        await self.poll(connection)
+                        await asyncio.sleep(_EVERY_S)
+                finally:
+                    connection.terminate()
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                await asyncio.sleep(_EVERY_S)
+
+    async def poll(self, connection: asyncpg.Connection) -> None:
+        """Look once, at one snapshot."""
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            metrics, ledger = await connection.fetch(_METRICS), await connection.fetch(_LEDGER)
+        sent, settled = self.sent, 0
+        for row in metrics:
+            self._check(tuple(row)[:4], tuple(row["version"]), tuple(row)[5:])
+        for row in ledger:
+            received, aggregated, pending, orphaned, *ended = tuple(row)[3:]
+            settled += aggregated + sum(ended)
+            self._check(tuple(row)[:2], tuple(row["version"]), (aggregated, *ended))
+            if received != aggregated + pending + orphaned + sum(ended) or min(tuple(row)[3:]) < 0:
+                self.faults.append(f"does not add up: {dict(row)}")
+        if settled > sent:
+            self.faults.append(f"{settled} events are settled, {sent} were sent")
+        self.received = sum(row["received"] for row in ledger)
+        self.polls += 1
+
+    def _check(self, key: tuple[object, ...], version: tuple[int, ...], counts: tuple[int, ...]) -> None:
+        before_version, before = self._seen.get(key, ((-1, 0), (0,) * len(counts)))
+        if version < before_version or any(now < then for now, then in zip(counts, before, strict=True)):
+            self.faults.append(f"{key} went from {before_version} {before} to {version} {counts}")
+        if version == before_version and counts != before:
+            self.faults.append(f"{key} has other counts under one version {version}: {before}, then {counts}")
+        self._seen[key] = (version, counts)
