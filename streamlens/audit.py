@@ -13,7 +13,7 @@ import msgspec
 
 from streamlens.errors import BadSetting
 from streamlens.locallog.local import LocalLog
-from streamlens.log import TP
+from streamlens.log import TP, Log
 from streamlens.postgres.connection import connect, unavailable
 from streamlens.topics import DEAD_LETTERS, INPUTS
 
@@ -118,20 +118,23 @@ async def audit(
         before = after
 
 
-async def count_log(path: Path, group: str) -> LogCount:
-    """What the log in `path` holds now. Works beside the process that writes it; raises as `LocalLog.open` does."""
+async def count_log(log: Log, log_id: str, partitions: int, group: str) -> LogCount:
+    """What a log holds now, and how far `group` has counted it. Raises `Unavailable`."""
+    committed, topics = await log.committed(group), []
+    for topic in INPUTS:
+        offsets = await log.offsets([TP(topic, p) for p in range(partitions)])
+        ends = sum(end for _, end in offsets.values())
+        kept = ends - sum(start for start, _ in offsets.values())
+        topics.append(TopicCount(topic, ends, kept, sum(committed.get(tp, 0) for tp in offsets)))
+    letters = await log.offsets([TP(DEAD_LETTERS, p) for p in range(partitions)])
+    return LogCount(log_id, topics, sum(end for _, end in letters.values()))
+
+
+async def count_local_log(path: Path, group: str) -> LogCount:
+    """`count_log` of the local log in `path`, beside the process that writes it. Raises as `LocalLog.open` does."""
     log = LocalLog.open(path, read_only=True)
     try:
-        partitions = log.topics()
-        committed = await log.committed(group)
-        topics = []
-        for topic in (name for name in INPUTS if name in partitions):
-            tps = [TP(topic, p) for p in range(partitions[topic])]
-            ends = [log.end_offset(tp) for tp in tps]
-            kept = sum(ends) - sum(log.start_offset(tp) for tp in tps)
-            topics.append(TopicCount(topic, sum(ends), kept, sum(committed.get(tp, 0) for tp in tps)))
-        letters = sum(log.end_offset(TP(DEAD_LETTERS, p)) for p in range(partitions.get(DEAD_LETTERS, 0)))
-        return LogCount(log.log_id, topics, letters)
+        return await count_log(log, log.log_id, log.topics().get(DEAD_LETTERS, 0), group)
     finally:
         log.close()
 

@@ -16,7 +16,7 @@ from streamlens.brokers import Broker, open_log
 from streamlens.checkpoint.appends import StageLogic
 from streamlens.checkpoint.stage import Member, Stage
 from streamlens.checkpoint.store import RocksStore, Shared
-from streamlens.errors import BadSetting, StreamLensError
+from streamlens.errors import BadSetting, StreamLensError, Unavailable
 from streamlens.log import TP, TopicSpec
 from streamlens.metrics import CHECKPOINT_AGE, CONSUMER_LAG, WATERMARK_LAG
 from streamlens.outbox import Outbox
@@ -27,7 +27,8 @@ from streamlens.topics import DEAD_LETTERS, INPUTS, METRICS, PARTIALS
 logger = structlog.get_logger()
 
 FATAL_EXIT_CODE = 1
-_REST_S = 1.0
+_REST_S = 1.5
+"""How long the last checkpoint of a stage may take at the end."""
 
 
 def clock_us() -> int:
@@ -176,11 +177,11 @@ class Runtime:
         if self.crashed:
             return
         for stage in self.stages:
-            if PARTIALS in stage.topics:  # what stage one has just published; events wait in the log
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_REST_S):
+            with suppress(TimeoutError, Unavailable):  # nothing is lost: the next start counts it again
+                async with asyncio.timeout(_REST_S):
+                    if PARTIALS in stage.topics:  # what stage one has just published; events wait in the log
                         await stage.read_rest()
-            await stage.tick()
+                    await stage.tick()
         for outbox in self._outboxes:
             await outbox.drain()
 

@@ -20,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 import psutil
 
-from streamlens.audit import Selection, audit, count_ledger, count_log
+from streamlens.audit import Selection, audit, count_ledger, count_local_log
 from streamlens.postgres.embedded import EmbeddedPostgres
 from streamlens.postgres.exact import exact_rows
 from streamlens.settings import Settings
@@ -138,10 +138,10 @@ class Server:
         log_dir, group = self.data_dir / "log", Settings().consumer_group
 
         async def look() -> list[str]:
-            log_id = (await count_log(log_dir, group)).log_id
+            log_id = (await count_local_log(log_dir, group)).log_id
             whole = Selection()
             return (
-                await audit(lambda: count_log(log_dir, group), lambda: count_ledger(self.dsn, log_id, whole))
+                await audit(lambda: count_local_log(log_dir, group), lambda: count_ledger(self.dsn, log_id, whole))
             ).faults
 
         return asyncio.run(look())

@@ -112,11 +112,15 @@ class Stage:
 
     async def give_up(self) -> None:
         """The group takes the partitions away: a last checkpoint, then forget them. Their stores stay open."""
+        began_us, partitions = self._clock_us(), sorted(self.units)
         await self.tick()
         async with self._lock:
             self._lost.clear()
             for p in list(self.units):
                 self._drop(p)
+        if partitions:
+            seconds = round((self._clock_us() - began_us) / 1e6, 3)
+            logger.info("partitions given up", stage=self.name, partitions=partitions, seconds=seconds)
 
     def close(self) -> None:
         """Close all stores. Without a last `tick` nothing is lost: the next start counts the records again."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import click
 from streamlens.errors import BadSetting
 
 if TYPE_CHECKING:
-    from streamlens.audit import Audit, Selection
+    from streamlens.audit import Audit, LogCount, Selection
     from streamlens.settings import Settings
 
 EXAMPLE = """
@@ -45,8 +45,6 @@ def audit(tenant: str | None, from_: str | None, to: str | None, data_dir: Path 
     if data_dir is not None:
         os.environ["STREAMLENS_DATA_DIR"] = str(data_dir)
     settings = Settings.load(os.environ)
-    if settings.kafka_brokers:
-        raise BadSetting("KAFKA_BROKERS: audit reads the local log only, so far; unset it to audit that one")
     logs.configure(settings.log_format, level=logging.WARNING)
     selection = Selection(tenant, _time_us("--from", from_), _time_us("--to", to))
     result = asyncio.run(_audit(settings, selection))
@@ -56,18 +54,38 @@ def audit(tenant: str | None, from_: str | None, to: str | None, data_dir: Path 
 
 
 async def _audit(settings: "Settings", selection: "Selection") -> "Audit":
-    from streamlens.audit import EXACT_WITHIN_S, GIVE_UP_S, audit, count_ledger, count_log
+    from streamlens.audit import EXACT_WITHIN_S, GIVE_UP_S, audit, count_ledger
     from streamlens.process import RUN_FILE
 
-    log_dir, group = settings.data_dir / "log", settings.consumer_group
-    log_id = (await count_log(log_dir, group)).log_id
-    runs = (settings.data_dir / RUN_FILE).exists()
-    with _database(settings) as dsn:
-        return await audit(
-            lambda: count_log(log_dir, group),
-            lambda: count_ledger(dsn, log_id, selection),
-            give_up_s=GIVE_UP_S if runs else EXACT_WITHIN_S,
-        )
+    runs = bool(settings.kafka_brokers) or (settings.data_dir / RUN_FILE).exists()
+    async with _reading(settings) as read_log:
+        log_id = (await read_log()).log_id
+        with _database(settings) as dsn:
+            return await audit(
+                read_log,
+                lambda: count_ledger(dsn, log_id, selection),
+                give_up_s=GIVE_UP_S if runs else EXACT_WITHIN_S,
+            )
+
+
+@asynccontextmanager
+async def _reading(settings: "Settings") -> "AsyncIterator[Callable[[], Awaitable[LogCount]]]":
+    """How to look at the log that the settings name."""
+    from streamlens.audit import count_local_log, count_log
+
+    group = settings.consumer_group
+    if not settings.kafka_brokers:
+        yield lambda: count_local_log(settings.data_dir / "log", group)
+        return
+    from streamlens.brokers import security
+    from streamlens.kafka.log import KafkaLog
+
+    log = KafkaLog(settings.kafka_brokers, security=security(settings))
+    await log.start()
+    try:
+        yield lambda: count_log(log, log.log_id, settings.partitions, group)
+    finally:
+        await log.stop()
 
 
 @contextmanager

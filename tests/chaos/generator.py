@@ -1,7 +1,7 @@
 """Seeded traffic for the input topics, and the calls that it must become.
 
 Halves in either order and up to a minute and a half apart, old calls, whole calls, orphans, repetitions, late events
-and poison. Nothing comes near the line of lateness, so what must be counted does not depend on what is broken meanwhile.
+and poison. Nothing comes near the line of lateness, so what must be counted does not depend on what breaks meanwhile.
 """
 
 import heapq
