@@ -219,11 +219,10 @@ class Stage:
             frames = self._freeze(self._ends)
             if frames:
                 await self._make_durable(frames)
+                CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
             await self._commit()
             await self._retake()
-        if frames:
-            CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
-            self.on_checkpoint()
+        self.on_checkpoint()  # also for what was taken over again: its last rows may wait
 
     async def _make_durable(self, frames: dict[int, Frame]) -> None:
         """Changelog, fence, store, sinks, in this order; then a piece of the snapshots that are due."""
