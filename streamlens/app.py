@@ -12,7 +12,7 @@ from yarl import URL
 from streamlens.brokers import security
 from streamlens.checkpoint.appends import StageLogic
 from streamlens.checkpoint.stage import Stage
-from streamlens.member import Member
+from streamlens.member import hold, member_id
 from streamlens.runtime import Runtime
 from streamlens.settings import Settings
 from streamlens.transports.tables import TableManager
@@ -34,6 +34,13 @@ MODULES = (
 """Modules, not packages: Faust swallows the import errors of a package."""
 
 
+class Topic(faust.Topic):
+    """A topic of several names, which Faust's own commands can list."""
+
+    def get_topic_name(self) -> str:
+        return ", ".join(self.topics)
+
+
 class App(faust.App):
     """A Faust app that runs a `Runtime` beside its own services."""
 
@@ -51,6 +58,8 @@ class App(faust.App):
 
     async def on_first_start(self) -> None:
         try:
+            if self.settings.kafka_brokers:
+                self._member_lock = hold(self.settings.data_dir)
             await self.runtime.start()
         except Exception as error:
             self.runtime.fatal(error)
@@ -88,6 +97,7 @@ def create_app(settings: Settings) -> App:
         autodiscover=MODULES,
         origin="streamlens",
         TableManager=TableManager,
+        Topic=Topic,
         topic_partitions=settings.partitions,
         topic_disable_leader=True,
         stream_buffer_maxsize=4,  # counts runs, not records
@@ -99,7 +109,7 @@ def create_app(settings: Settings) -> App:
 
 
 def _on_kafka(settings: Settings) -> dict[str, Any]:
-    member = Member(settings.data_dir)
+    member = member_id(settings.data_dir)
     credentials: Any = None
     kafka = security(settings)
     if kafka.sasl_plain_username:
@@ -119,8 +129,8 @@ def _on_kafka(settings: Settings) -> dict[str, Any]:
         "broker_request_timeout": max(30, settings.kafka_session_s),
         "broker_max_poll_records": 8,  # counts runs
         "consumer_auto_offset_reset": "none",  # positions come from the units' state
-        "consumer_group_instance_id": member.id,
-        "canonical_url": f"http://{member.id}.worker:{settings.http_port}",  # must not change for a static member
+        "consumer_group_instance_id": member,
+        "canonical_url": f"http://{member}.worker",  # must not change for a static member: without the port
         "table_standby_replicas": 0,
     }
 

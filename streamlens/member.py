@@ -3,25 +3,33 @@
 import fcntl
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 from streamlens.errors import Unavailable
 
 
-class Member:
-    """The id in a data directory, held under a lock: two live workers of one id would rob each other for ever."""
-
-    def __init__(self, data_dir: Path) -> None:
+def member_id(data_dir: Path) -> str:
+    """The id in a data directory; made when there is none yet."""
+    path = data_dir / "member"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
         data_dir.mkdir(parents=True, exist_ok=True)
-        path = data_dir / "member"
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._file)
-            raise Unavailable(f"{data_dir} is used by another worker: give each one its own --data-dir") from None
-        self.id = os.read(self._file, 64).decode().strip()
-        if not self.id:
-            self.id = uuid.uuid4().hex
-            os.write(self._file, self.id.encode() + b"\n")
-            os.fsync(self._file)
+        with suppress(FileExistsError), path.open("x") as file:
+            file.write(uuid.uuid4().hex + "\n")
+        return path.read_text().strip()
+
+
+def hold(data_dir: Path) -> int:
+    """Lock the id for this process' life: two live workers of one id would rob each other for ever.
+
+    Returns the file's descriptor, which holds the lock. Raises `Unavailable` when another worker has it.
+    """
+    file = os.open(data_dir / "member", os.O_RDWR)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        raise Unavailable(f"{data_dir} is used by another worker: give each one its own --data-dir") from None
+    return file

@@ -148,6 +148,8 @@ class Runtime:
     def observe(self) -> None:
         """Set the gauges that are only worth a look when somebody asks for them."""
         now_us = clock_us()
+        for gauge in (CONSUMER_LAG, CHECKPOINT_AGE, WATERMARK_LAG):
+            gauge.clear()  # of partitions that are no longer here
         for stage in self.stages:
             for tp, records in stage.lag().items():
                 CONSUMER_LAG.labels(tp.topic, str(tp.partition)).set(records)

@@ -167,14 +167,14 @@ def jars() -> Path:
 
 
 def _java() -> list[str]:
-    return [_program("java", "default-jre-headless"), *_JVM, "-cp", f"{jars()}/*"]
+    return [_program("java", "default-jdk-headless"), *_JVM, "-cp", f"{jars()}/*"]
 
 
 def _program(name: str, package: str) -> str:
     path = shutil.which(name)
     if path is None:
         raise RuntimeError(
-            f"the tests on Kafka need {name}: apt-get install default-jre-headless maven (it is in {package}), "
+            f"the tests on Kafka need {name}: apt-get install default-jdk-headless maven (it is in {package}), "
             "or set TEST_KAFKA_BROKERS to a broker that is there only for tests"
         )
     return path

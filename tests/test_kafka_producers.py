@@ -267,3 +267,20 @@ def test_keys_that_another_partitioner_has_placed_are_noticed(server: OnKafka, b
     topics = ["llm.calls", "llm.requests", "llm.responses"]
     assert sorted(server.misplaced()) == topics
     assert sorted(line["topic"] for line in server.warnings("key not in its murmur2 partition")) == topics
+
+
+def test_halves_that_two_partitioners_have_placed_wait_for_ever(server: OnKafka, brokers: str) -> None:
+    sent, _ = traffic("two")
+    requests, responses = (
+        [each for each in sent if each.topic == topic] for topic in ("llm.requests", "llm.responses")
+    )
+    places = zip(by_librdkafka(brokers, requests, **MURMUR2), by_librdkafka(brokers, responses), strict=True)
+    met = sum(request.partition == response.partition for request, response in places)
+    assert 0 < met < len(requests)
+
+    def ledger() -> list[tuple[int, int, int, bool]]:
+        rows = server.get("/v1/ledger?tenant_id=two")[1]["ledger"]
+        return [(row["received"], row["aggregated"], row["pending"], row["closes"]) for row in rows]
+
+    expected = [(len(requests) + met, 2 * met, len(requests) - met, True)]
+    until(lambda: ledger() == expected, f"{met} of {len(requests)} joined")

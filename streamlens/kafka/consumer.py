@@ -1,5 +1,6 @@
 """An aiokafka consumer that gives runs of values instead of records; everything else about it is aiokafka's."""
 
+import asyncio
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -14,7 +15,10 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
     """A fetcher whose buffered results hold `RunRecords`."""
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> bool:
-        needs_wakeup = await super()._proc_fetch_request(assignment, node_id, request)
+        try:
+            needs_wakeup = await super()._proc_fetch_request(assignment, node_id, request)
+        except asyncio.CancelledError:
+            return False  # In its back-off aiokafka lets it through, and `close`, which cancelled it, ends half way.
         for result in self._records.values():
             if type(result) is FetchResult and type(result._partition_records) is PartitionRecords:
                 result._partition_records = RunRecords.of(result._partition_records)

@@ -1,5 +1,6 @@
 """Faust's Kafka transport, with runs of records as single messages and offsets that come from the units' state."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
         consumer.__class__ = RunConsumer
         consumer._isolation_level = "read_committed"
         return consumer
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        self._consumer._coordinator._coordination_task.add_done_callback(self._left)
+
+    def _left(self, coordination: "asyncio.Task[None]") -> None:
+        # aiokafka tells of this only when records are asked for, and without partitions nobody asks.
+        if not coordination.cancelled() and (error := coordination.exception()):
+            self.consumer.app.runtime.fatal(error)
 
     async def commit_now(self, offsets: Mapping[TP, int]) -> None:
         """Commit as a member of the group. Raises a `KafkaError`."""
