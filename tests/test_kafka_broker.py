@@ -7,5 +7,5 @@ from kafka_broker import temporary_broker
 
 def test_without_java_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(RuntimeError, match="apt-get install default-jre-headless maven"):
+    with pytest.raises(RuntimeError, match="apt-get install default-jdk-headless maven"):
         temporary_broker()
