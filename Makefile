@@ -2,11 +2,15 @@
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
+MINUTES ?= 5
+SEED ?= 1
+WORKERS ?= 3
+RATE ?= 800
 # The uv on the PATH when it runs there, else one of our own.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench clean
+.PHONY: help setup run test check bench chaos clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +31,9 @@ check: setup  ## Check style, types, the direction of imports and the documentat
 
 bench: setup  ## Measure events per second through the pipeline
 	$(BIN)/python tests/bench/pipeline.py
+
+chaos: setup  ## Break a Kafka cluster under traffic and check every row (MINUTES=60 SEED=7 WORKERS=3 RATE=800)
+	PYTHONPATH=tests $(BIN)/python -m chaos.run --minutes $(MINUTES) --seed $(SEED) --workers $(WORKERS) --rate $(RATE)
 
 clean:  ## Remove what make has made; data in .streamlens stays
 	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import uuid
-from contextlib import suppress
 from pathlib import Path
 
 from streamlens.errors import Unavailable
@@ -16,8 +15,9 @@ def member_id(data_dir: Path) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         data_dir.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError), path.open("x") as file:
-            file.write(uuid.uuid4().hex + "\n")
+        made = path.with_suffix(".new")
+        made.write_text(uuid.uuid4().hex + "\n")
+        made.rename(path)  # whole or not at all, whatever is killed
         return path.read_text().strip()
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import asyncpg
@@ -19,6 +20,16 @@ from streamlens.topics import INPUTS, PARTIALS
 
 GROUP = "chaos"
 PARTITIONS = 4
+TELLING = (
+    "partition recovered",
+    "partition fenced, taking it over again",
+    "partition lost to another worker",
+    "snapshot taken",
+    "no checkpoint",
+    "waiting to recover",
+    "postgres has caught up",
+)
+"""Events of the workers' logs that a result counts."""
 _RESTART_S = 1.0
 
 
@@ -62,6 +73,14 @@ class Cluster:
     def running(self) -> list[Worker]:
         """The workers that should run."""
         return [worker for worker in self.workers if worker.is_wanted]
+
+    def said(self) -> Counter[str]:
+        """What the workers logged: whether the faults have struck where it hurts."""
+        return sum((worker.said(TELLING) for worker in self.workers), Counter())
+
+    def broken(self) -> list[str]:
+        """Ends of workers that no fault explains: one that can't go on says what is `Unavailable`."""
+        return [end for worker in self.workers for end in worker.ends if ": Unavailable: " not in end]
 
     async def stop(self) -> list[float]:
         """SIGTERM to the workers; the seconds that each took. Raises `AssertionError` as `Worker.stop` does."""

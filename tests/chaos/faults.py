@@ -1,4 +1,4 @@
-"""What is broken, one fault after the other, drawn from the seed. Each is over when its function returns."""
+"""What is broken, drawn from the seed: workers, the broker and PostgreSQL each on their own, so that faults overlap."""
 
 import asyncio
 import time
@@ -9,7 +9,8 @@ from random import Random
 from chaos.cluster import Cluster
 from chaos.worker import SESSION_S, Worker
 
-LULL_S = (0.5, 6.0)
+LULLS_S = {"worker": (0.5, 6.0), "broker": (10.0, 25.0), "postgres": (5.0, 25.0)}
+"""How long each goes unharmed between two faults: a fault's name begins with whom it strikes."""
 
 
 class Faults:
@@ -18,19 +19,26 @@ class Faults:
     def __init__(self, seed: int, cluster: Cluster, kinds: tuple[str, ...] = ()) -> None:
         """`kinds`: only these; all when empty."""
         self.counts: Counter[str] = Counter()
-        self._random = Random(f"faults:{seed}")
         self._cluster = cluster
         self._began = time.monotonic()
-        self._weights = {name: weight for name, (_, weight) in _FAULTS.items() if not kinds or name in kinds}
+        self._kinds = kinds or KINDS
+        self._randoms = {subject: Random(f"{subject}:{seed}") for subject in LULLS_S}
+        self._random = self._randoms["worker"]
 
     async def run(self, until: float) -> None:
-        """Break things until the monotonic clock shows `until`."""
-        while True:
-            await asyncio.sleep(self._random.uniform(*LULL_S))
+        """Break things until the monotonic clock shows `until`; returns when all are whole again."""
+        async with asyncio.TaskGroup() as group:
+            for subject in LULLS_S:
+                group.create_task(self._strike(subject, until))
+
+    async def _strike(self, subject: str, until: float) -> None:
+        kinds = [name for name in self._kinds if name.startswith(subject)]
+        weights, random = [_FAULTS[name][1] for name in kinds], self._randoms[subject]
+        while kinds:
+            await asyncio.sleep(random.uniform(*LULLS_S[subject]))
             if time.monotonic() > until:
                 return
-            name = self._random.choices(list(self._weights), list(self._weights.values()))[0]
-            await _FAULTS[name][0](self)
+            await _FAULTS[random.choices(kinds, weights)[0]][0](self)
 
     def _note(self, name: str, what: str) -> None:
         self.counts[name] += 1
@@ -53,7 +61,7 @@ class Faults:
         """SIGKILL; the disk is as it was."""
 
         def copied(worker: Worker) -> str:
-            if self._random.random() < 0.5:
+            if self._random.random() < 0.3:
                 worker.keep_copy()
             return "killed"
 
@@ -70,8 +78,15 @@ class Faults:
         await self._kill("worker_wiped", wiped)
 
     async def worker_stale(self) -> None:
-        """SIGKILL; an old copy of the state is put back."""
-        await self._kill("worker_stale", lambda worker: "killed, state " + ("old" if worker.put_back() else "kept"))
+        """SIGKILL; an old copy of the state is put back. The first time there is none, so one is made."""
+
+        def aged(worker: Worker) -> str:
+            if worker.put_back():
+                return "killed and its state old"
+            worker.keep_copy()
+            return "killed and its state copied"
+
+        await self._kill("worker_stale", aged)
 
     async def worker_term(self) -> None:
         """SIGTERM and start."""
@@ -89,10 +104,11 @@ class Faults:
             await asyncio.sleep(frozen_s)
             worker.resume()
 
-    async def scale(self) -> None:
+    async def workers(self) -> None:
         """Another number of workers."""
-        target, running = self._random.randint(1, self._cluster.most), self._cluster.running()
-        self._note("scale", f"{len(running)} to {target} workers")
+        running = self._cluster.running()
+        target = self._random.choice([n for n in range(1, self._cluster.most + 1) if n != len(running)])
+        self._note("workers", f"{len(running)} to {target} workers")
         if target < len(running):
             leaving = self._random.sample(running, len(running) - target)
             await asyncio.gather(*(asyncio.to_thread(worker.stop) for worker in leaving))
@@ -102,7 +118,7 @@ class Faults:
 
     async def broker_kill(self) -> None:
         """SIGKILL and start on the same data."""
-        down_s = self._random.uniform(0, 4)
+        down_s = self._randoms["broker"].uniform(0, 4)
         self._note("broker_kill", f"for {down_s:.1f} s")
         self._cluster.broker.kill()
         await asyncio.sleep(down_s)
@@ -110,7 +126,7 @@ class Faults:
 
     async def broker_freeze(self) -> None:
         """SIGSTOP and SIGCONT: connections stand and nothing answers."""
-        frozen_s = self._random.uniform(0.5, 12)
+        frozen_s = self._randoms["broker"].uniform(0.5, 12)
         self._note("broker_freeze", f"for {frozen_s:.1f} s")
         self._cluster.broker.pause()
         await asyncio.sleep(frozen_s)
@@ -118,7 +134,7 @@ class Faults:
 
     async def postgres_kill(self) -> None:
         """SIGKILL and start on the same data."""
-        down_s = self._random.uniform(0, 5)
+        down_s = self._randoms["postgres"].uniform(0, 5)
         self._note("postgres_kill", f"for {down_s:.1f} s")
         await asyncio.to_thread(self._cluster.kill_postgres)
         await asyncio.sleep(down_s)
@@ -136,7 +152,7 @@ _FAULTS: dict[str, tuple[Callable[[Faults], Awaitable[None]], int]] = {
     "worker_stale": (Faults.worker_stale, 2),
     "worker_term": (Faults.worker_term, 2),
     "worker_freeze": (Faults.worker_freeze, 3),
-    "scale": (Faults.scale, 3),
+    "workers": (Faults.workers, 3),
     "broker_kill": (Faults.broker_kill, 2),
     "broker_freeze": (Faults.broker_freeze, 2),
     "postgres_kill": (Faults.postgres_kill, 2),

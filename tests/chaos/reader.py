@@ -1,8 +1,12 @@
 """A reader that polls Postgres all the time, and must never see a count or a version go back."""
 
 import asyncio
+from contextlib import suppress
 
 import asyncpg
+
+from streamlens.errors import Unavailable
+from streamlens.postgres.connection import connect, unavailable
 
 _METRICS = """
     select tenant_id, route, model, window_start, version, requests, errors, completion_tokens, revision
@@ -28,16 +32,16 @@ class Reader:
     async def run(self, dsn: str) -> None:
         """Poll for ever; while Postgres is away, try again."""
         while True:
-            try:
-                connection = await asyncpg.connect(dsn, timeout=5)
+            with suppress(Unavailable):
+                connection = await connect(dsn, statement_timeout_s=10)
                 try:
-                    while True:
-                        await self.poll(connection)
-                        await asyncio.sleep(_EVERY_S)
+                    with unavailable():
+                        while True:
+                            await self.poll(connection)
+                            await asyncio.sleep(_EVERY_S)
                 finally:
                     connection.terminate()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
-                await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(_EVERY_S)
 
     async def poll(self, connection: asyncpg.Connection) -> None:
         """Look once, at one snapshot."""

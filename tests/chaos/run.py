@@ -36,6 +36,7 @@ class Result(msgspec.Struct, frozen=True):
     events: int
     resent: int
     faults: Counter[str]
+    said: Counter[str]
     restarts: list[str]
     polls: int
     wrong: list[str]
@@ -69,11 +70,14 @@ class Run:
                 await self._break(generator)
                 wrong = await caught_up(cluster, reader)
                 await cluster.stop()
-                wrong = wrong + await differences(cluster, generator) + reader.faults
+                wrong += [*reader.faults, *await differences(cluster, generator), *cluster.broken()]
         except AssertionError as error:
             wrong = [str(error)]
         finally:
+            said = cluster.said()
             if polling is not None:
+                if polling.done():
+                    wrong.append(f"the reader ended: {polling.exception()!r}")
                 polling.cancel()
                 await asyncio.gather(polling, return_exceptions=True)
             await cluster.remove(keep=bool(wrong))
@@ -81,7 +85,9 @@ class Run:
                 print(f"kept: {self._directory}", flush=True)
         ends = [end for worker in cluster.workers for end in worker.ends]
         seconds = time.monotonic() - began
-        return Result(self._seed, seconds, generator.made, self._resent, self._faults.counts, ends, reader.polls, wrong)
+        return Result(
+            self._seed, seconds, generator.made, self._resent, self._faults.counts, said, ends, reader.polls, wrong
+        )
 
     async def _break(self, generator: Generator) -> None:
         """Traffic and faults side by side; what has begun is sent to its end."""

@@ -4,12 +4,22 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
+from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
-from process_server import STREAMLENS, environ, free_port
+from process_server import environ, free_port
 
 SESSION_S = 6
+_PROGRAM = """
+from streamlens.checkpoint.stage import Stage
+Stage.__init__.__kwdefaults__["snapshot_min_bytes"] = 128 << 10
+from streamlens.cli import main
+main()
+"""
+"""`streamlens`, with snapshots every few seconds instead of every few minutes."""
 END_S = 60.0
 """A worker that has not ended so long after SIGTERM hangs."""
 
@@ -30,8 +40,10 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, without waiting until it is ready."""
-        command = [STREAMLENS, "up", "--data-dir", str(self.directory), "--port", str(free_port())]
+        """Start it, unless it runs, without waiting until it is ready."""
+        if self._process is not None:
+            return
+        command = [sys.executable, "-c", _PROGRAM, "up", "--data-dir", str(self.directory), "--port", str(free_port())]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environ
@@ -58,7 +70,7 @@ class Worker:
             self._process = None
 
     def stop(self) -> float:
-        """SIGTERM, and wait: the seconds it took. Raises `AssertionError` when it hangs or does not end with 0."""
+        """SIGTERM, and wait: the seconds it took. Raises `AssertionError` when it hangs."""
         process, self._process = self._process, None
         if process is None:
             return 0.0
@@ -70,7 +82,7 @@ class Worker:
             process.send_signal(signal.SIGABRT)  # says where each thread is
             process.wait()
             raise AssertionError(f"{self.name} hung for {END_S:g} s after SIGTERM: see {self._log}") from None
-        if code:
+        if code not in (0, -signal.SIGTERM):  # which is all that it says before it has begun
             self.ends.append(f"{self.name} ended with {code} after SIGTERM: {self._last_line()}")
         return time.monotonic() - began
 
@@ -97,12 +109,17 @@ class Worker:
             shutil.copytree(self.directory / "state", self._copy)
 
     def put_back(self) -> bool:
-        """Replace the state with the copy, and keep no copy; False when there is none."""
+        """Replace the state with the copy; False when there is none."""
         if not self._copy.exists():
             return False
         self.wipe(whole=False)
-        self._copy.rename(self.directory / "state")
+        shutil.copytree(self._copy, self.directory / "state")
         return True
+
+    def said(self, events: Collection[str]) -> Counter[str]:
+        """How often it logged each of these events, in all of its lives."""
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        return Counter(event for line in lines for event in events if f'"event": "{event}"' in line)
 
     def _last_line(self) -> str:
         """The reason in its last line, as far as it is one of ours."""
