@@ -10,7 +10,7 @@ from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.stage import Stage
 from streamlens.checkpoint.unit import Unit
 from streamlens.errors import Unavailable
-from streamlens.metrics import FRESHNESS_SECONDS, POSTGRES_WRITE_SECONDS
+from streamlens.metrics import FRESHNESS_SECONDS, LEDGER_IMBALANCE, POSTGRES_WRITE_SECONDS
 from streamlens.postgres.rows import LedgerRow, MetricRow
 
 logger = structlog.get_logger()
@@ -42,6 +42,7 @@ class Outbox:
         self._sink = sink
         self._clock_us = clock_us
         self._wake = asyncio.Event()
+        self._open: dict[tuple[str, int], int] = {}
         stage.on_checkpoint = self._wake.set
 
     @property
@@ -104,6 +105,7 @@ class Outbox:
             return False
         with POSTGRES_WRITE_SECONDS.time():
             await self._sink.write(metrics, ledger)
+        self._check(ledger)
         now_ms = self._clock_us() // 1000
         for unit, waiting in taken:
             unit.acked(waiting)
@@ -112,3 +114,11 @@ class Outbox:
                 FRESHNESS_SECONDS.observe(max(0, now_ms - rows.unwritten_since_ms) / 1000)
                 rows.unwritten_since_ms = 0
         return True
+
+    def _check(self, ledger: list[LedgerRow]) -> None:
+        """Tell by how many events the rows written so far do not close."""
+        for row in ledger:
+            self._open.pop((row.tenant_id, row.minute_us), None)
+            if row.imbalance:
+                self._open[row.tenant_id, row.minute_us] = abs(row.imbalance)
+        LEDGER_IMBALANCE.set(sum(self._open.values()))

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import orjson
 
+from agents.join import Join
 from pipeline import MINUTE, START, Pipeline
 from streamlens.errors import Unavailable
 from streamlens.log import TP, Run
+from streamlens.metrics import LEDGER_IMBALANCE
 from streamlens.postgres.rows import MetricRow
 from streamlens.topics import METRICS, PARTIALS
 
@@ -144,4 +146,22 @@ async def test_an_unpriced_call_has_no_cost_and_is_counted(tmp_path: Path) -> No
     (found,) = pipeline.rows.metrics.values()
     assert (found.cell.priced, found.cell.unpriced, found.cell.cost_pico) == (0, 1, 0)
     assert found.window_start_us % MINUTE == 0
+    await pipeline.close()
+
+
+async def test_a_ledger_that_does_not_close_is_told(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await pipeline.send("call", 1)
+    await pipeline.settle()
+    assert LEDGER_IMBALANCE._value.get() == 0
+    logic = pipeline.join.units[0].logic
+    assert isinstance(logic, Join)
+    logic._ledger.entry(START // MINUTE, "acme").received += 2
+    await pipeline.send("call", 2, "another")
+    await pipeline.consume(pipeline.join)
+    await pipeline.join.tick()
+    await pipeline.consume(pipeline.windows)
+    await pipeline.windows.tick()
+    await pipeline.outbox.drain()
+    assert LEDGER_IMBALANCE._value.get() == 2
     await pipeline.close()

@@ -40,6 +40,12 @@ class LedgerRow(msgspec.Struct, frozen=True):
     rejected: int
     version: tuple[int, int]
 
+    @property
+    def imbalance(self) -> int:
+        """By how many events the row does not close; anything but 0 is a bug."""
+        ended = self.aggregated + self.pending + self.orphaned + self.duplicate + self.late + self.rejected
+        return self.received - ended
+
 
 METRIC_COLUMNS = """
     tenant_id route model window_start window_end requests errors error_types
