@@ -69,7 +69,7 @@ class App(faust.App):
         await super().on_first_start()
 
     async def on_stop(self) -> None:
-        self.runtime.stopping.set()
+        self.runtime.begin_stop()
         await super().on_stop()
 
     async def on_shutdown(self) -> None:

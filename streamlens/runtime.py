@@ -6,9 +6,11 @@ Faust drives it: the app starts and stops it, the table manager hands it partiti
 import asyncio
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 import structlog
 
@@ -27,6 +29,7 @@ from streamlens.topics import DEAD_LETTERS, INPUTS, METRICS, PARTIALS
 logger = structlog.get_logger()
 
 FATAL_EXIT_CODE = 1
+_STOP_S = 8.0
 _REST_S = 1.5
 """How long the last checkpoint of a stage may take at the end."""
 
@@ -187,6 +190,20 @@ class Runtime:
         for outbox in self._outboxes:
             await outbox.drain()
 
+    def begin_stop(self) -> None:
+        """The process was asked to end, and does so by a deadline, whatever a driver's thread is waiting for."""
+        self.stopping.set()
+        loop = asyncio.get_running_loop()
+        deadline = threading.Timer(_STOP_S, self._stop_at_once, (loop,))
+        deadline.daemon = True
+        deadline.start()
+
+    def _stop_at_once(self, loop: asyncio.AbstractEventLoop) -> None:
+        waiting = sorted({_where(task) for task in asyncio.all_tasks(loop)})
+        logger.warning("stopped at once: nothing is lost, the next start counts on", after_s=_STOP_S, waiting=waiting)
+        self.database.kill()
+        _exit(0)
+
     # -- the end -------------------------------------------------------------------------------------------------
 
     def fatal(self, error: BaseException) -> None:
@@ -201,6 +218,19 @@ class Runtime:
             logger.critical("stopping", exc_info=error)
         self.database.kill()
         logger.critical("stopped", reason=f"{type(error).__name__}: {error}")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(FATAL_EXIT_CODE)
+        _exit(FATAL_EXIT_CODE)
+
+
+def _exit(code: int) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _where(task: "asyncio.Task[object]") -> str:
+    """The innermost calls that a task waits in."""
+    calls, call = [], task.get_coro()
+    while hasattr(call, "cr_await"):
+        calls.append(call.__qualname__)
+        call = call.cr_await
+    return " > ".join(calls[-3:])

@@ -182,3 +182,24 @@ def flip(file: Path) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
     file.write_bytes(content)
+
+
+HANGS = """
+import asyncio
+from streamlens import runtime
+async def hang(self):
+    await asyncio.Event().wait()
+runtime.Runtime.give_up = hang
+runtime._STOP_S = 1.0
+"""
+
+
+def test_a_stop_that_hangs_ends_by_its_deadline_and_loses_nothing(server: Server) -> None:
+    sent = Sent()
+    server.start(HANGS)
+    sent.send(server)
+    assert server.stop() == 0
+    last = json.loads(server.last_line)
+    assert last["event"].startswith("stopped at once")
+    assert any("hang" in calls for calls in last["waiting"]), "it tells what hung"
+    sent.check(server.start())
