@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import structlog
 
@@ -229,7 +229,8 @@ def _exit(code: int) -> NoReturn:
 
 def _where(task: "asyncio.Task[object]") -> str:
     """The innermost calls that a task waits in."""
-    calls, call = [], task.get_coro()
+    calls: list[str] = []
+    call: Any = task.get_coro()
     while hasattr(call, "cr_await"):
         calls.append(call.__qualname__)
         call = call.cr_await
