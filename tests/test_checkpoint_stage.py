@@ -1,5 +1,6 @@
 """The asynchronous shell of the checkpoint: lost appends, zombies, gaps and broken logic, on a real log."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -141,4 +142,34 @@ async def test_rows_of_a_partition_that_was_taken_over_again_do_not_wait_for_tra
     lossy.topic, lossy.times = "windows-changelog", 1  # written, but who knows: recovered as the last epoch
     await pipeline.windows.tick()
     assert woken[-1] == 2, "the row and its ledger entry"
+    await pipeline.close()
+
+
+@pytest.mark.parametrize("written", [True, False])
+async def test_a_checkpoint_that_is_cancelled_in_the_middle_ends_in_a_new_takeover(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await pipeline.send("call", 1)
+    await pipeline.consume(pipeline.join)
+    generation, log, append = pipeline.join.units[0].version[0], pipeline.log, pipeline.log.append
+    reached = asyncio.Event()
+
+    async def silent(batches: Mapping[TP, Sequence[Record]]) -> dict[TP, int]:
+        if written:
+            await append(batches)
+        reached.set()
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    monkeypatch.setattr(log, "append", silent)
+    tick = asyncio.create_task(pipeline.join.tick())
+    await reached.wait()
+    tick.cancel()
+    await asyncio.wait([tick])
+    monkeypatch.setattr(log, "append", append)
+    await pipeline.settle()
+    await pipeline.settle()
+    assert pipeline.join.units[0].version[0] > generation
+    assert pipeline.calls() == {("acme", 0): 1}
+    assert pipeline.ledger() == {("acme", 0): {"received": 1, "aggregated": 1}}
     await pipeline.close()

@@ -117,7 +117,7 @@ class Stage:
         async with self._lock:
             self._lost.clear()
             for p in list(self.units):
-                self._drop(p)
+                self.units.pop(p).drop()
         if partitions:
             seconds = round((self._clock_us() - began_us) / 1e6, 3)
             logger.info("partitions given up", stage=self.name, partitions=partitions, seconds=seconds)
@@ -125,12 +125,9 @@ class Stage:
     def close(self) -> None:
         """Close all stores. Without a last `tick` nothing is lost: the next start counts the records again."""
         for p in list(self.units):
-            self._drop(p)
+            self.units.pop(p).drop()
         while self._stores:
             self._stores.popitem()[1].close()
-
-    def _drop(self, partition: int) -> None:
-        self.units.pop(partition).drop()
 
     async def _take_over(self, partition: int) -> None:
         """Recover a partition, however long the broker is away."""
@@ -210,15 +207,20 @@ class Stage:
         async with self._lock:
             await self._retake()
             try:
-                sources = [TP(topic, p) for p in self.units for topic in self.topics]
-                self._ends = {tp: end for tp, (_, end) in (await self._log.offsets(sources)).items()}
+                offsets = await self._log.offsets([TP(topic, p) for p in self.units for topic in self.topics])
+                self._ends = {tp: end for tp, (_, end) in offsets.items()}
             except Unavailable as error:
                 logger.warning("no checkpoint", stage=self.name, reason=str(error))
                 return
             began_us = self.last_checkpoint_us = self._clock_us()
             frames = self._freeze(self._ends)
             if frames:
-                await self._make_durable(frames)
+                try:
+                    await self._make_durable(frames)
+                except BaseException:  # Cancelled, say: the fate of these epochs is unknown.
+                    for p in frames.keys() & self.units.keys():
+                        self._lose(p)
+                    raise
                 CHECKPOINT_SECONDS.observe((self._clock_us() - began_us) / 1e6)
             await self._commit()
             await self._retake()
@@ -255,9 +257,7 @@ class Stage:
     async def _snapshot(self, partitions: Iterable[int]) -> None:
         """Append a piece of each snapshot that is due; a complete one lets the head before it go."""
         pieces = {p: records for p in partitions if (records := self.units[p].snapshot_records())}
-        if not pieces:
-            return
-        bases = await self._appends.own(pieces)
+        bases = await self._appends.own(pieces) if pieces else {}
         for p, records in pieces.items():
             if await self._appends.is_fenced(p, self.units[p], records, bases[p]):
                 self._lose(p)
@@ -269,7 +269,7 @@ class Stage:
         """Drop a partition whole: its durable state is what the changelog says, whoever wrote it."""
         durable = self.units[partition].durable_offsets
         self._lost[partition] = {TP(topic, partition): durable.get(topic, 0) for topic in self.topics}
-        self._drop(partition)
+        self.units.pop(partition).drop()
 
     async def _retake(self) -> None:
         """Take lost partitions over again, if the group says that they are still ours."""
