@@ -196,8 +196,8 @@ async def test_an_open_transaction_ends_what_can_be_read(kafka: str, log: KafkaL
             assert await log.offsets([tp]) == {tp: (0, 1)}
             assert await log.read(tp, 1) == Run(1, 1, [])
         async with asyncio.timeout(10):  # a commit is answered before its marker is in the partition
-            while (await log.offsets([tp]))[tp] != (0, 3):
-                await asyncio.sleep(0.01)  # only the broker knows
+            while (await log.offsets([tp]))[tp] != (0, 3):  # noqa: ASYNC110  # only the broker knows
+                await asyncio.sleep(0.01)
         assert await read_all(log, tp) == [b"before", b"inside"]
 
 
