@@ -10,6 +10,7 @@ import msgspec
 import structlog
 
 from streamlens.app import app
+from streamlens.cell import Cell
 from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.state import State
 from streamlens.errors import BadEvent
@@ -23,7 +24,7 @@ from streamlens.runtime import clock_us
 from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, PARTIALS, Partial, encode_closed, encode_partial
 from streamlens.watermark import Lines, Watermark
 from tables import ledger, letters, partials
-from tables.ledger import NOBODY, Ledger
+from tables.ledger import NOBODY, Entry, Ledger
 from tables.letters import Letters
 from tables.partials import Partials
 from tables.pending import Pending
@@ -47,6 +48,8 @@ class JoinOptions(msgspec.Struct, frozen=True):
 class Join:
     """The logic of one partition of stage one."""
 
+    outputs = partials.PREFIX + ledger.PREFIX + CLOSED_KEY + letters.PREFIX
+
     def __init__(self, partition: int, options: JoinOptions) -> None:
         self._partition = partition
         self._options = options
@@ -61,6 +64,14 @@ class Join:
         self._watermark: Watermark
         self._state: State
         self._expired = -1
+        self._has_scoped = False
+        self._rows: dict[tuple[int, str, str, str], tuple[Cell, Entry]] = {}  # changed in this epoch
+        self._rates = options.prices.rates
+        self._count: dict[str, Callable[[Any, int, int], None]] = {
+            "request": self._request,
+            "response": self._response,
+            "call": self._call,
+        }
 
     # -- the unit's verbs ----------------------------------------------------------------------------------------
 
@@ -71,6 +82,7 @@ class Join:
         self._ledger.closed = self._lines.closed(self._watermark.value_us)
         self._expired = self._lines.expired(self._watermark.value_us)
         self._pending.open(state)
+        self._has_scoped = any("\0" in request_id for request_id, _ in self._pending.waiting())
         self._partials.open(state)
         self._ledger.open(state)
         self._letters.open(state)
@@ -82,6 +94,7 @@ class Join:
         latest_us = now_us + self._options.max_future_us
         highest_us = self._watermark.highest_us.get(topic, 0)
         window_us, expired = self._window_us, self._expired
+        count = self._count[kind]
         event: Event | None = None
         for offset, raw in enumerate(run.values, run.first):
             try:
@@ -98,12 +111,7 @@ class Join:
                 continue
             if ts_us > highest_us:
                 highest_us = ts_us
-            if isinstance(event, Request):
-                self._request(event, window)
-            elif isinstance(event, Response):
-                self._response(event, window)
-            else:
-                self._call(event, window)
+            count(event, ts_us, window)
         self._watermark.highest_us[topic] = highest_us
         if event is not None:
             self._check_place(topic, event.request_id)
@@ -119,6 +127,9 @@ class Join:
 
     def flush(self) -> bytes:
         self._published_since_ms, self._since_ms = self._since_ms, 0
+        self._rows.clear()
+        for half in self._pending.new():
+            self._ledger.wait(*self._place(half))
         self._pending.flush(self._expired)
         self._partials.flush(self._expired)
         self._ledger.flush(self._expired)
@@ -128,9 +139,6 @@ class Join:
         if self._ledger.closed >= 0 and self._state.get(CLOSED_KEY) != announcement:
             self._state.put(CLOSED_KEY, announcement)
         return self._watermark.encode()
-
-    def is_output(self, key: bytes) -> bool:
-        return key[:1] in (partials.PREFIX, ledger.PREFIX, CLOSED_KEY, letters.PREFIX)
 
     def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
         if key[:1] == letters.PREFIX:
@@ -147,62 +155,64 @@ class Join:
 
     # -- one event -----------------------------------------------------------------------------------------------
 
-    def _request(self, event: Request, window: int) -> None:
+    def _request(self, event: Request, ts_us: int, window: int) -> None:
         request_id, tenant_id = event.request_id, event.tenant_id
         waiting = self._pending.get(request_id)
-        if waiting is None:
+        if waiting is None and self._has_scoped:
             waiting = self._pending.get(request_id := scoped(event.request_id, tenant_id))
-        if isinstance(waiting, ResponseHalf):
-            response_window = waiting.ts_us // self._window_us
-            self._ledger.leave(response_window, NOBODY)
-            self._pending.remove(request_id)
-            self._joined(event.request_id, RequestHalf.of(event), waiting)
-        elif waiting is not None:
+        if waiting is None:
+            if not self._is_repeated(event, window, tenant_id):
+                self._pending.add(event.request_id, RequestHalf.of(event, ts_us))
+        elif isinstance(waiting, ResponseHalf):
+            self._take(request_id, waiting)
+            last = max(window, waiting.ts_us // self._window_us)
+            self._joined(event.request_id, window, last, RequestHalf.of(event, ts_us), waiting)
+        else:
             self._ledger.book(window, tenant_id, "duplicate")
-        elif not self._is_repeated(event, window, tenant_id):
-            self._pending.add(event.request_id, RequestHalf.of(event))
-            self._ledger.wait(window, tenant_id)
 
-    def _response(self, event: Response, window: int) -> None:
-        half = ResponseHalf.of(event)
-        waiting = self._pending.get(event.request_id)
-        if isinstance(waiting, RequestHalf) and half.tenant_id in (None, waiting.tenant_id):
-            self._ledger.leave(waiting.ts_us // self._window_us, waiting.tenant_id)
-            self._pending.remove(event.request_id)
-            self._joined(event.request_id, waiting, half)
+    def _response(self, event: Response, ts_us: int, window: int) -> None:
+        request_id, tenant_id = event.request_id, event.tenant_id
+        waiting = self._pending.get(request_id)
+        if type(waiting) is RequestHalf and (tenant_id is None or tenant_id == waiting.tenant_id):
+            self._take(request_id, waiting)
+            request_window = waiting.ts_us // self._window_us
+            last = max(window, request_window)
+            self._joined(request_id, request_window, last, waiting, ResponseHalf.of(event, ts_us))
             return
-        request_id = event.request_id if half.tenant_id is None else scoped(event.request_id, half.tenant_id)
-        if self._pending.get(request_id) is not None:
+        if tenant_id is not None:
+            request_id = scoped(request_id, tenant_id)
+            self._has_scoped = True
+            waiting = self._pending.get(request_id)
+        if waiting is not None:
             self._ledger.book(window, NOBODY, "duplicate")
         elif not self._is_repeated(event, window, NOBODY):
-            self._pending.add(request_id, half)
-            self._ledger.wait(window, NOBODY)
+            self._pending.add(request_id, ResponseHalf.of(event, ts_us))
 
-    def _joined(self, request_id: str, request: RequestHalf, response: ResponseHalf) -> None:
-        window = request.ts_us // self._window_us
-        self._pending.mark(request_id, max(window, response.ts_us // self._window_us))
-        self._ledger.aggregate(window, request.tenant_id, 2)
-        self._add(window, request, response)
-
-    def _call(self, event: Call, window: int) -> None:
+    def _call(self, event: Call, ts_us: int, window: int) -> None:
         last = window
         for request_id in (event.request_id, scoped(event.request_id, event.tenant_id)):
             if waiting := self._pending.get(request_id):  # The call says all that a waiting half could.
                 half_window, tenant_id = self._place(waiting)
-                self._ledger.leave(half_window, tenant_id)
+                self._take(request_id, waiting)
                 self._ledger.book(half_window, tenant_id, "duplicate")
-                self._pending.remove(request_id)
                 last = max(last, half_window)
-        if self._is_repeated(event, window, event.tenant_id):
-            return
-        self._pending.mark(event.request_id, last)
-        self._ledger.aggregate(window, event.tenant_id, 1)
-        self._add(window, RequestHalf.of(event), ResponseHalf.of(event))
+        if not self._is_repeated(event, window, event.tenant_id):
+            request, response = RequestHalf.of(event, ts_us), ResponseHalf.of(event, ts_us)
+            self._joined(event.request_id, window, last, request, response, events=1)
 
-    def _add(self, window: int, request: RequestHalf, response: ResponseHalf) -> None:
+    def _take(self, request_id: str, waiting: Half) -> None:
+        """A half waits no more, and is booked elsewhere."""
+        if not self._pending.take(request_id):
+            self._ledger.leave(*self._place(waiting))
+
+    def _joined(
+        self, request_id: str, window: int, last: int, request: RequestHalf, response: ResponseHalf, events: int = 2
+    ) -> None:
+        """Count a call of one or two events in its window; `last` is the latest window of its events."""
+        self._pending.mark(request_id, last)
         cost = response.cost_pico
         if cost is None:
-            rates = self._options.prices.rates(request.provider, response.model or request.model)
+            rates = self._rates(request.provider, response.model or request.model)
             if rates is not None:
                 cost = cost_pico(
                     rates,
@@ -211,7 +221,12 @@ class Join:
                     response.cached_tokens,
                     response.cache_write_tokens,
                 )
-        self._partials.cell(window, request.tenant_id, request.route, request.model).add(request, response, cost)
+        series = (window, request.tenant_id, request.route, request.model)
+        row = self._rows.get(series)
+        if row is None:
+            row = self._rows[series] = self._partials.cell(*series), self._ledger.entry(window, request.tenant_id)
+        row[0].add(request, response, cost)
+        row[1].aggregate(events)
 
     def _is_repeated(self, event: Event, window: int, tenant_id: str) -> bool:
         """Book an event whose id is joined already; the id is remembered until the latest event under it expires."""
@@ -251,7 +266,7 @@ class Join:
 
     def _close(self, closed: int) -> None:
         """Halves of the windows that close go from pending to orphaned; they can still be joined."""
-        for _, half in self._pending.waiting():
+        for half in self._pending.booked():
             window, tenant_id = self._place(half)
             if self._ledger.closed < window <= closed:
                 self._ledger.orphan(window, tenant_id)
@@ -261,9 +276,10 @@ class Join:
 
     def _expire(self, expired: int) -> None:
         """Halves of expired windows can't be joined any more: they stay orphaned."""
-        gone = [rid for rid, half in self._pending.waiting() if half.ts_us // self._window_us <= expired]
-        for request_id in gone:
-            self._pending.remove(request_id)
+        gone = [(rid, half) for rid, half in self._pending.waiting() if half.ts_us // self._window_us <= expired]
+        for request_id, half in gone:
+            if self._pending.take(request_id):
+                self._ledger.wait(*self._place(half))
         self._expired = expired
 
 

@@ -43,6 +43,8 @@ class WindowsOptions(msgspec.Struct, frozen=True):
 class Windows:
     """The logic of one partition of stage two."""
 
+    outputs = partials.PREFIX + ledger.PREFIX
+
     def __init__(self, partition: int, options: WindowsOptions) -> None:
         self._partition = partition
         self._options = options
@@ -99,9 +101,6 @@ class Windows:
         self._rows.rest(self._closed)
         self._ledger.rest(self._closed)
         return msgspec.msgpack.encode((self.dropped, self._finalised))
-
-    def is_output(self, key: bytes) -> bool:
-        return key[:1] in (partials.PREFIX, ledger.PREFIX)
 
     def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
         if key[:1] != partials.PREFIX:

@@ -5,7 +5,7 @@ Halves are small immutable values; both their in-memory and their stored form (M
 
 import msgspec
 
-from streamlens.events import Call, Request, Response, error_class, time_us
+from streamlens.events import Call, Request, Response, error_class
 
 _MS = 1000
 
@@ -21,9 +21,9 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
     prompt_tokens: int
 
     @classmethod
-    def of(cls, event: Request | Call) -> "RequestHalf":
+    def of(cls, event: Request | Call, ts_us: int) -> "RequestHalf":
         return cls(
-            time_us(event.timestamp),
+            ts_us,
             event.tenant_id,
             event.route,
             event.model,
@@ -48,9 +48,9 @@ class ResponseHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
     cost_pico: int | None
 
     @classmethod
-    def of(cls, event: Response | Call) -> "ResponseHalf":
+    def of(cls, event: Response | Call, ts_us: int) -> "ResponseHalf":
         return cls(
-            time_us(event.timestamp),
+            ts_us,
             event.tenant_id,
             event.model,
             None if event.latency_ms is None else round(event.latency_ms * _MS),

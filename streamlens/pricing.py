@@ -4,6 +4,7 @@ Money is integer pico-dollars (1e-12 USD): one dollar per million tokens is 1,00
 without a known price is unpriced (`None`), never free.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -101,16 +102,13 @@ class Prices:
     def __init__(self, overrides: Path | None = None) -> None:
         """`overrides`: a JSON file {model: Override}, which wins over the catalogue. Raises `BadSetting`."""
         self._overrides = _load(overrides) if overrides else {}
-        self._cached = lru_cache(CACHED_MODELS)(self._compile)
+        self.rates: Callable[[str | None, str], Rates | None] = lru_cache(CACHED_MODELS)(self._compile)
+        """The rates of a provider and model, None when unknown. A provider that the catalogue lacks has no price."""
 
     @property
     def version(self) -> str:
         """The catalogue's name and version."""
         return f"genai-prices {genai_prices.__version__}"
-
-    def rates(self, provider: str | None, model: str) -> Rates | None:
-        """The rates of a model, None when it is not known. A provider that the catalogue does not know has no price."""
-        return self._cached(provider, model)
 
     def _compile(self, provider: str | None, model: str) -> Rates | None:
         if override := self._overrides.get(model.lower()):

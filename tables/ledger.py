@@ -26,6 +26,11 @@ class Entry(msgspec.Struct, array_like=True):
     late: int = 0
     rejected: int = 0
 
+    def aggregate(self, events: int) -> None:
+        """A call of one or two events was counted."""
+        self.received += events
+        self.aggregated += events
+
     def merge(self, other: "Entry") -> None:
         """Add the counts of `other` to these."""
         for name in self.__struct_fields__:
@@ -48,10 +53,8 @@ class Ledger(Windowed[Entry]):
         self.closed = -1
 
     def entry(self, window: int, tenant_id: str) -> Entry:
-        row = self.named.get((window, tenant_id))
-        if row is None:
-            row = self.named[window, tenant_id] = self.change(window_key(PREFIX, window, tenant_id.encode()))
-        return row
+        """The row of a tenant's minute, to be changed until the next flush."""
+        return self.change(window_key(PREFIX, window, tenant_id.encode()))
 
     def book(self, window: int, tenant_id: str, column: Literal["duplicate", "late", "rejected"]) -> None:
         """An event was received and ends here."""
@@ -76,12 +79,6 @@ class Ledger(Windowed[Entry]):
             entry.orphaned -= 1
         else:
             entry.pending -= 1
-
-    def aggregate(self, window: int, tenant_id: str, events: int) -> None:
-        """A call of one or two events was counted in its window."""
-        entry = self.entry(window, tenant_id)
-        entry.received += events
-        entry.aggregated += events
 
     def orphan(self, window: int, tenant_id: str) -> None:
         """A half that waits has passed the join timeout."""

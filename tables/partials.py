@@ -16,13 +16,8 @@ class Partials(Windowed[Cell]):
         super().__init__(PREFIX, Cell, Cell.encode, decode_cell)
 
     def cell(self, window: int, tenant_id: str, route: str, model: str) -> Cell:
-        """The cell of a series, to be changed."""
-        names = (window, tenant_id, route, model)
-        cell = self.named.get(names)
-        if cell is None:
-            key = window_key(PREFIX, window, f"{tenant_id}\0{route}\0{model}".encode())
-            cell = self.named[names] = self.change(key)
-        return cell
+        """The cell of a series, to be changed until the next flush."""
+        return self.change(window_key(PREFIX, window, f"{tenant_id}\0{route}\0{model}".encode()))
 
 
 def series_of(key: bytes) -> tuple[str, str, str]:

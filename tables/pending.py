@@ -4,7 +4,7 @@ Keys: b"h" + request id -> the half; b"m" + request id -> the latest window seen
 All waiting halves are in memory too; the state holds those that outlived an epoch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from streamlens.checkpoint.state import State
 from streamlens.join import Half, decode_half, encode_half
@@ -37,15 +37,20 @@ class Pending:
 
     def get(self, request_id: str) -> Half | None:
         """The half that waits under an id."""
-        return self._new.get(request_id) or self._stored.get(request_id)
+        half = self._new.get(request_id)
+        return half if half is not None else self._stored.get(request_id)
 
     def add(self, request_id: str, half: Half) -> None:
+        """Have a half wait. It is new, neither booked nor written, until the next `flush`."""
         self._new[request_id] = half
 
-    def remove(self, request_id: str) -> None:
-        """Forget a waiting half. One that came in this epoch was never written, and is not now."""
-        if self._new.pop(request_id, None) is None and self._stored.pop(request_id, None) is not None:
-            self._gone.append(request_id)
+    def take(self, request_id: str) -> bool:
+        """Remove the half that waits under an id; True if it is new."""
+        if self._new.pop(request_id, None) is not None:
+            return True
+        del self._stored[request_id]
+        self._gone.append(request_id)
+        return False
 
     def mark(self, request_id: str, window: int) -> None:
         """Remember a joined id until its window has expired."""
@@ -60,8 +65,17 @@ class Pending:
         return None if raw is None else int.from_bytes(raw, "big")
 
     def waiting(self) -> Iterator[tuple[str, Half]]:
+        """All halves that wait, new ones too."""
         yield from self._stored.items()
         yield from self._new.items()
+
+    def booked(self) -> Iterable[Half]:
+        """The halves that wait and are not new."""
+        return self._stored.values()
+
+    def new(self) -> Iterable[Half]:
+        """The new halves that wait."""
+        return self._new.values()
 
     def flush(self, expired: int) -> None:
         """Put the changes into the state; sweep away marks of expired windows."""

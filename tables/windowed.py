@@ -33,8 +33,6 @@ class Windowed(Generic[Row]):
         self._cache: dict[bytes, Row] = {}
         self._dirty: dict[bytes, Row] = {}
         self._floor = 0
-        self.named: dict[tuple[int, *tuple[str, ...]], Row] = {}
-        """Changed rows by window and names, kept by a family's own verbs to spare them making the key."""
 
     def open(self, state: State) -> None:
         self._state = state
@@ -76,7 +74,6 @@ class Windowed(Generic[Row]):
         if self._floor <= expired:
             self._expire(expired)
         self._dirty.clear()
-        self.named.clear()
         if len(self._cache) > _CACHED_ROWS:
             self._cache.clear()
 

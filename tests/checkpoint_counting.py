@@ -51,13 +51,14 @@ def window_key(window: int) -> bytes:
     return b"W%04d" % window
 
 
-def is_row(key: bytes) -> bool:
-    """Whether this entry is published: a window, a row of the ledger, the announcement of closed windows."""
-    return key[:1] in (b"W", b"L", b"#")
+ROWS = b"WL#"
+"""First bytes of what is published: windows, rows of the ledger, the announcement of closed windows."""
 
 
 class Counting:
     """A `Logic`. `lateness`: ticks past a window's end during which it still counts; its row expires after that."""
+
+    outputs = ROWS
 
     def __init__(self, topics: Sequence[str], lateness: int) -> None:
         self._topics = topics
@@ -88,9 +89,6 @@ class Counting:
             self._state.put(CLOSED, encode([self._watch.closed]))
             self._announced = self._watch.closed
         return encode(self._watch)
-
-    def is_output(self, key: bytes) -> bool:
-        return is_row(key)
 
     # -- inside --------------------------------------------------------------------------------------------------
 

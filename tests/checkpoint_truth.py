@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from checkpoint_counting import CLOSED, is_row, window_key
+from checkpoint_counting import CLOSED, ROWS, window_key
 from streamlens.checkpoint.frames import Version
 
 
@@ -92,7 +92,7 @@ class Truth:
                 self.state.pop(key, None)
                 continue
             self.state[key] = value
-            if is_row(key):
+            if key[0] in ROWS:
                 self.outputs[key, version] = value
                 self.rows[key] = (version, value)
 

@@ -57,7 +57,7 @@ class Worker:
             part_bytes=self.world.part_bytes,
             snapshot_min_bytes=self.world.snapshot_min_bytes,
         )
-        new_replay = partial(Replay, self.store, logic.is_output, lagging_sink=self.world.lagging)
+        new_replay = partial(Replay, self.store, logic.outputs, lagging_sink=self.world.lagging)
         # The engine's own code: each of its awaits is a step.
         replay = yield from catch_up(self.log, CHANGELOG, self.store, new_replay, takeover).__await__()
         if replay is None:

@@ -171,7 +171,7 @@ def test_junk_names_do_not_fill_the_memory() -> None:
     finally:
         tracemalloc.stop()
     assert grown < 100_000
-    assert prices._cached.cache_info().currsize == CACHED_MODELS
+    assert prices.rates.cache_info().currsize == CACHED_MODELS
 
 
 def test_a_known_rate_is_a_dictionary_hit() -> None:

@@ -4,8 +4,6 @@ Also the store's own entries, whose keys begin with a zero byte: where it stands
 the outbox of outputs that a lagging sink has not acknowledged.
 """
 
-from collections.abc import Callable
-
 import msgspec
 
 from streamlens.checkpoint.frames import Epoch, Header, Lineage, Version
@@ -43,9 +41,9 @@ _decode_last = msgspec.msgpack.Decoder(tuple[Version, list[bytes]]).decode
 class Replay:
     """Applies the epochs that count to a store: complete, of the generation then in force, consecutive."""
 
-    def __init__(self, store: Store, is_output: Callable[[bytes], bool], *, lagging_sink: bool = False) -> None:
+    def __init__(self, store: Store, outputs: bytes, *, lagging_sink: bool = False) -> None:
         self._store = store
-        self._is_output = is_output
+        self._outputs = outputs
         self._lagging = lagging_sink
         raw = store.get(META)
         self._meta = EMPTY if raw is None else decode_meta(raw)
@@ -91,7 +89,7 @@ class Replay:
         if self._lagging:
             self._move_to_outbox(epoch)
         self._changes.update(epoch.changes)
-        self._last = (version, [key for key, value in epoch.changes if value is not None and self._is_output(key)])
+        self._last = (version, [key for key, value in epoch.changes if value is not None and key[0] in self._outputs])
         self._move_to(self._lineage.generation, epoch.epoch, epoch.next, epoch.header)
 
     def _move_to(self, generation: int, epoch: int, position: int, header: Header) -> None:
@@ -103,7 +101,7 @@ class Replay:
         version, keys = self._last
         self._changes.update((OUTBOX + key, encode_version(version)) for key in keys)
         for key, value in epoch.changes:
-            if value is None and self._is_output(key):
+            if value is None and key[0] in self._outputs:
                 self._changes[OUTBOX + key] = None  # It was deleted because the sink had it.
 
     def _forget_drained(self) -> None:

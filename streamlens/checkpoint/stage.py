@@ -144,7 +144,7 @@ class Stage:
         began_us, tp = self._clock_us(), TP(self.changelog, partition)
         logic = self._new_logic(partition)
         unit = Unit(store, logic, lagging_sink=self.lagging_sink, snapshot_min_bytes=self._snapshot_min_bytes)
-        new_replay = partial(Replay, store, logic.is_output, lagging_sink=self.lagging_sink)
+        new_replay = partial(Replay, store, logic.outputs, lagging_sink=self.lagging_sink)
         takeover, replay = await take_over(self._log, tp, store, new_replay, self._group, self._clock_us)
         unit.recover(takeover, replay)
         await check_sources(self._log, [TP(topic, partition) for topic in self.topics], unit)

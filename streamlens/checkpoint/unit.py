@@ -48,8 +48,8 @@ class Logic(Protocol):
     def flush(self) -> bytes:
         """Put all that changed into the state; called at the end of each epoch. Returns the logic's header."""
 
-    def is_output(self, key: bytes) -> bool:
-        """Whether a changed entry of the state is to be published."""
+    outputs: bytes
+    """First bytes of the keys whose entries are published when they change."""
 
 
 class Frame(NamedTuple):
@@ -139,7 +139,8 @@ class Unit:
         changes = self.state.freeze()
         version = (self.version[0], self.version[1] + 1)
         self.version = version  # Never used again with other content: a lost frame ends in a new takeover.
-        outputs = [key for key, value in changes.items() if value is not None and self.logic.is_output(key)]
+        published = self.logic.outputs
+        outputs = [key for key, value in changes.items() if key[0] in published and value is not None]
         records = epoch_records(version, header, list(changes.items()), self._part_bytes)
         return Frame(version, header, changes, outputs, records)
 
