@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
-import structlog
 
 from streamlens.app import app
 from streamlens.cell import Cell
@@ -17,7 +16,7 @@ from streamlens.errors import BadEvent
 from streamlens.events import Call, Event, Request, Response, decode, time_us
 from streamlens.join import Half, RequestHalf, ResponseHalf
 from streamlens.log import TP, Record, Run
-from streamlens.metrics import MISPLACED_KEYS
+from streamlens.misplaced import check_place
 from streamlens.partitioner import partition_of
 from streamlens.pricing import Prices, cost_pico
 from streamlens.runtime import clock_us
@@ -28,11 +27,6 @@ from tables.ledger import NOBODY, Entry, Ledger
 from tables.letters import Letters
 from tables.partials import Partials
 from tables.pending import Pending
-
-logger = structlog.get_logger()
-
-_misplaced: set[str] = set()
-"""The topics of which this process has warned."""
 
 
 class JoinOptions(msgspec.Struct, frozen=True):
@@ -114,7 +108,7 @@ class Join:
             count(event, ts_us, window)
         self._watermark.highest_us[topic] = highest_us
         if event is not None:
-            self._check_place(topic, event.request_id)
+            check_place(topic, event.request_id, self._partition, self._options.partitions)  # a sample
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
         self._watermark.advance(now_us, self._offsets, ends)
@@ -241,15 +235,6 @@ class Join:
     def _place(self, half: Half) -> tuple[int, str]:
         """Where a waiting half is booked: its window and tenant."""
         return half.ts_us // self._window_us, half.tenant_id if isinstance(half, RequestHalf) else NOBODY
-
-    def _check_place(self, topic: str, request_id: str) -> None:
-        """A sample of one event a run: elsewhere than its id's partition, it may never meet its other half."""
-        if partition_of(request_id.encode(), self._options.partitions) == self._partition:
-            return
-        MISPLACED_KEYS.labels(topic).inc()
-        if topic not in _misplaced:
-            _misplaced.add(topic)
-            logger.warning("key not in its murmur2 partition", topic=topic, partition=self._partition, key=request_id)
 
     # -- what is not counted, and time ---------------------------------------------------------------------------
 
