@@ -1,9 +1,11 @@
 """The one Faust app of StreamLens. `faust -A streamlens.app worker` runs it by the environment's settings."""
 
+import importlib
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import click
 import faust
 from faust.transport.drivers import TRANSPORTS
 from faust.web.drivers import DRIVERS
@@ -12,6 +14,7 @@ from yarl import URL
 from streamlens.brokers import security
 from streamlens.checkpoint.appends import StageLogic
 from streamlens.checkpoint.stage import Stage
+from streamlens.errors import BadSetting
 from streamlens.member import hold, member_id
 from streamlens.runtime import Runtime
 from streamlens.settings import Settings
@@ -47,14 +50,27 @@ class App(faust.App):
     def __init__(self, settings: Settings, **options: Any) -> None:
         self.settings = settings
         self.runtime = Runtime(settings)
+        self.new_logic: dict[str, Callable[[int], StageLogic]] = {}
+        """How a partition's logic is made, by the stage's table."""
         super().__init__(settings.consumer_group, **options)
 
     def stage(
         self, table: str, topics: Sequence[str], new_logic: Callable[[int], StageLogic], *, rows: bool = False
     ) -> Stage:
         """Declare a stage and its Faust table. Its changelog has Faust's name, so that Faust's tools know it."""
+        self.new_logic[table] = new_logic
         self.Table(table, partitions=self.settings.partitions, help=f"kept by the stage that reads {', '.join(topics)}")
         return self.runtime.add_stage(table, topics, f"{self.conf.id}-{table}-changelog", new_logic, rows=rows)
+
+    def bind(self, host: str, port: int) -> None:
+        """Serve there, whatever the settings said: a command line has its options after the app is made."""
+        self.conf.web_bind = self.conf.web_host = host
+        self.conf.web_port = port
+
+    def worker_init(self) -> None:
+        """Called by Faust's command line, when it has found the app."""
+        super().worker_init()
+        importlib.import_module("streamlens.cli.faust_commands")
 
     async def on_first_start(self) -> None:
         try:
@@ -85,7 +101,7 @@ def create_app(settings: Settings) -> App:
     """The app by its settings. Raises `BadSetting`."""
     return App(
         settings,
-        **(_on_kafka(settings) if settings.kafka_brokers else {"broker": "locallog://"}),
+        **(_on_kafka(settings) if settings.kafka_brokers else _on_local_log(settings)),
         web="streamlens://",
         web_bind=settings.http_host,
         web_host=settings.http_host,
@@ -94,8 +110,7 @@ def create_app(settings: Settings) -> App:
         web_application_options={"client_max_size": settings.max_body_mib << 20},
         store="memory://",  # what Faust would keep itself; the units' stores are ours
         datadir=str(settings.data_dir / "faust"),
-        autodiscover=MODULES,
-        origin="streamlens",
+        autodiscover=MODULES,  # and no origin, which would make Faust import all that is below it
         TableManager=TableManager,
         Topic=Topic,
         topic_partitions=settings.partitions,
@@ -106,6 +121,10 @@ def create_app(settings: Settings) -> App:
         worker_redirect_stdouts=False,
         version=1,
     )
+
+
+def _on_local_log(settings: Settings) -> dict[str, Any]:
+    return {"broker": "locallog://", "canonical_url": settings.url}
 
 
 def _on_kafka(settings: Settings) -> dict[str, Any]:
@@ -135,4 +154,7 @@ def _on_kafka(settings: Settings) -> dict[str, Any]:
     }
 
 
-app = create_app(Settings.load(os.environ))
+try:
+    app = create_app(Settings.load(os.environ))
+except BadSetting as wrong:
+    raise click.ClickException(str(wrong)) from wrong  # which Faust's command line shows as one sentence

@@ -15,6 +15,7 @@ from streamlens.errors import BadSetting
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Log
 from streamlens.postgres.connection import connect, unavailable
+from streamlens.postgres.lost import count_lost
 from streamlens.topics import DEAD_LETTERS, INPUTS
 
 COLUMNS = ("received", "aggregated", "pending", "orphaned", "duplicate", "late", "rejected")
@@ -80,6 +81,13 @@ class LedgerCount(msgspec.Struct, frozen=True):
     received: int
     dead: int
     """Events that are late or rejected, so each has a dead letter."""
+    lost: int = 0
+    """Events that the log deleted before they were counted, as `streamlens skip-lost` has written them down."""
+
+    @property
+    def accounted(self) -> int:
+        """Events that were read, as far as the ledger and what stands beside it tell."""
+        return self.received + self.lost
 
 
 class Audit(msgspec.Struct, frozen=True):
@@ -110,7 +118,7 @@ async def audit(
         ledger = await read_ledger()
         after = await read_log()
         faults = _faults(first, ledger, after)
-        exact = before.read == ledger.received == after.read
+        exact = before.read == ledger.accounted == after.read
         waited_s = clock_s() - began
         if (not faults and (exact or waited_s > EXACT_WITHIN_S)) or waited_s > give_up_s:
             return Audit(after, ledger, faults, exact)
@@ -152,12 +160,13 @@ async def count_ledger(dsn: str, log_id: str, selection: Selection) -> LedgerCou
                 tenants = await connection.fetch(_TENANTS, *chosen)
                 not_closing = await connection.fetch(_OPEN, *chosen)
                 received, dead = await connection.fetchrow(_WHOLE)
+                lost = await count_lost(connection, list(INPUTS))
     finally:
         connection.terminate()
     if owner != log_id:
         raise BadSetting(f"the rows in this database come from the log {owner}, not from {log_id}")
     open_rows = [f"{row['tenant_id'] or '(no tenant)'} {row['minute']:%Y-%m-%dT%H:%MZ}" for row in not_closing]
-    return LedgerCount([dict(row) for row in tenants], open_rows, received, dead)
+    return LedgerCount([dict(row) for row in tenants], open_rows, received, dead, lost)
 
 
 def _faults(first: LogCount, ledger: LedgerCount, now: LogCount) -> list[str]:
@@ -165,14 +174,14 @@ def _faults(first: LogCount, ledger: LedgerCount, now: LogCount) -> list[str]:
     faults = []
     if ledger.not_closing:
         faults.append(f"these rows do not add up: {', '.join(ledger.not_closing)}")
-    if ledger.received < first.read:
+    if ledger.accounted < first.read:
         faults.append(
-            f"{first.read - ledger.received:,} events were read but are missing in the ledger;"
+            f"{first.read - ledger.accounted:,} events were read but are missing in the ledger;"
             " is Postgres away, or was StreamLens killed? Then start it and audit again"
         )
-    if ledger.received > now.read:
+    if ledger.accounted > now.read:
         faults.append(
-            f"the ledger holds {ledger.received - now.read:,} events more than were read;"
+            f"the ledger holds {ledger.accounted - now.read:,} events more than were read;"
             " was StreamLens killed just now? Then start it and audit again"
         )
     if ledger.dead > now.letters:

@@ -26,7 +26,7 @@ class Broker(Log, Protocol):
 def open_log(settings: Settings, on_failure: Callable[[StreamLensError], None]) -> Broker:
     """Open it, to be started. `on_failure` is called once when nothing can be appended any more."""
     if settings.kafka_brokers:
-        return KafkaLog(settings.kafka_brokers, security=security(settings))
+        return KafkaLog(settings.kafka_brokers, security=security(settings), group=settings.consumer_group)
     return LocalLog.open(
         settings.data_dir / "log",
         sync=settings.log_sync == "always",

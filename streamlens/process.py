@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import json
+import logging
 import os
 import socket
 import sys
@@ -39,19 +40,20 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def run(settings: Settings, *, demo: bool = False) -> NoReturn:
+def run(settings: Settings, *, demo: bool = False, level: int = logging.INFO) -> NoReturn:
     """Run the app until a signal ends it; exits with code 0 then, and with 1 when something broke."""
-    logs.configure(settings.log_format)
+    logs.configure(settings.log_format, level)
     _check_port(settings.http_host, settings.http_port)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BadSetting(f"STREAMLENS_DATA_DIR: {error}") from None
-    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # before Faust is imported
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # before Faust makes a loop
     import faust
 
     from streamlens.app import app
 
+    app.bind(settings.http_host, settings.http_port)
     run_file = settings.data_dir / RUN_FILE
     app.runtime.on_ready = lambda: _ready(settings, run_file, app.runtime.stopping, demo=demo)
     worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, console_port=0)
@@ -80,14 +82,12 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _ready(settings: Settings, run_file: Path, stop: asyncio.Event, *, demo: bool) -> None:
-    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
-    url = f"http://{host}:{settings.http_port}"
-    run_file.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
-    print(f"ready {url}", flush=True)
+    run_file.write_text(json.dumps({"url": settings.url, "pid": os.getpid()}) + "\n")
+    print(f"ready {settings.url}", flush=True)
     if demo:
         from streamlens.simulate.run import run_demo
 
-        _tasks.add(asyncio.get_running_loop().create_task(run_demo(url, stop)))
+        _tasks.add(asyncio.get_running_loop().create_task(run_demo(settings.url, stop)))
 
 
 _tasks: set["asyncio.Task[None]"] = set()

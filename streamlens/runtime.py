@@ -94,14 +94,15 @@ class Runtime:
         self.log = open_log(settings, self.fatal)
         await self.log.start()
         try:
-            await self.log.create_topics(self._topics())
+            await self.log.create_topics(self.topics())
         except BadSetting as error:
             raise BadSetting(f"{error} (STREAMLENS_PARTITIONS is {settings.partitions})") from None
         await self.database.start(self.log.log_id)
         for started in self.on_started:
             started(self)
 
-    def _topics(self) -> list[TopicSpec]:
+    def topics(self) -> list[TopicSpec]:
+        """All topics, as they must exist."""
         partitions = self.settings.partitions
         kept_ms = int(self.settings.log_retention_h * 3_600_000) or -1
         names = [*INPUTS, PARTIALS, METRICS, DEAD_LETTERS]

@@ -4,6 +4,7 @@ Faust's own settings keep the prefix `FAUST_`. `.env.example` lists every name w
 """
 
 import difflib
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -93,10 +94,28 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"{PREFIX}JOIN_TIMEOUT_S + {PREFIX}OUT_OF_ORDER_S must be below {PREFIX}ALLOWED_LATENESS_S"
                 f" ({self.join_timeout_s} + {self.out_of_order_s} against {self.allowed_lateness_s})"
             )
+        self._check_kafka()
+
+    def _check_kafka(self) -> None:
+        with_sasl = self.kafka_security.startswith("SASL")
+        for field in ("kafka_username", "kafka_password"):
+            if bool(getattr(self, field)) != with_sasl:
+                state = "is not set" if with_sasl else "is set"
+                raise BadSetting(f"{_variable(field)} {state}, and {PREFIX}KAFKA_SECURITY is {self.kafka_security}")
+        try:
+            ssl.create_default_context(cafile=self.kafka_ca_file)
+        except OSError as error:
+            raise BadSetting(f"{PREFIX}KAFKA_CA_FILE: {self.kafka_ca_file}: {error.strerror or error}") from None
 
     @property
     def window_us(self) -> int:
         return self.window_s * 1_000_000
+
+    @property
+    def url(self) -> str:
+        """Where this process serves."""
+        host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
+        return f"http://{host}:{self.http_port}"
 
 
 _BARE = ("kafka_brokers", "postgres_dsn", "http_port", "consumer_group")

@@ -1,4 +1,4 @@
-"""Events that others write straight to the input topics, with librdkafka and with Java, counted by `streamlens up`."""
+"""Events that others write straight to the input topics, in C, Java and Go, counted by `streamlens up`."""
 
 import asyncio
 import base64
@@ -7,7 +7,7 @@ import shutil
 import struct
 import subprocess
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 """By their number in a batch's attributes."""
 MURMUR2 = {"partitioner": "murmur2_random"}
 """What a librdkafka client has to set; its default is CRC32."""
-JAVA_PRODUCER = Path(__file__).parent / "kafka" / "Produce.java"
+PRODUCERS = Path(__file__).parent / "kafka"
 
 
 class Sent(NamedTuple):
@@ -141,18 +141,27 @@ def by_librdkafka(brokers: str, records: Sequence[Sent], **settings: Any) -> lis
     return [places[i] for i in range(len(records))]
 
 
-def by_java(brokers: str, records: Sequence[tuple[str, Sent]]) -> list[Place]:
-    """Send (codec, record) pairs with Kafka's own client, and where each record was written."""
-    java = shutil.which("java")
-    assert java and shutil.which("javac"), "running a Java source needs a JDK: apt-get install default-jdk-headless"
+def java() -> list[str]:
+    """Kafka's own client."""
+    program = shutil.which("java")
+    assert program and shutil.which("javac"), "running a Java source needs a JDK: apt-get install default-jdk-headless"
+    quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
+    return [program, quiet, "-cp", f"{jars()}/*", str(PRODUCERS / "Produce.java")]
+
+
+def franz_go() -> list[str]:
+    """Go's client that has Kafka's partitioner by default."""
+    return ["go", "run", "-C", str(PRODUCERS / "franz"), "."]
+
+
+CLIENTS = [java, *([franz_go] if shutil.which("go") else [])]
+"""How to start a producer. A machine without Go has one less; nothing else needs it."""
+
+
+def by_program(client: Callable[[], list[str]], brokers: str, records: Sequence[tuple[str, Sent]]) -> list[Place]:
+    """Send (codec, record) pairs, and where each record was written."""
     lines = [f"{codec}\t{each.topic}\t{each.key}\t{each.value.decode()}\n" for codec, each in records if each.value]
-    done = subprocess.run(
-        [java, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-cp", f"{jars()}/*", str(JAVA_PRODUCER), brokers],
-        input="".join(lines),
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
+    done = subprocess.run([*client(), brokers], input="".join(lines), capture_output=True, text=True, timeout=90)
     assert done.returncode == 0, done.stderr[-2000:]
     places = [map(int, line.split()) for line in done.stdout.splitlines()]
     return [Place(each.topic, *place) for (_, each), place in zip(records, places, strict=True)]
@@ -195,15 +204,18 @@ def test_what_librdkafka_sends_is_counted(server: OnKafka, brokers: str, broker_
     assert server.misplaced() == before
 
 
-def test_what_java_sends_is_counted(server: OnKafka, brokers: str, broker_dir: Path) -> None:
+@pytest.mark.parametrize("client", CLIENTS)
+def test_what_other_clients_send_is_counted(
+    server: OnKafka, brokers: str, broker_dir: Path, client: Callable[[], list[str]]
+) -> None:
     before = server.misplaced()
-    sent = {codec: traffic(f"java-{codec}") for codec in CODECS}
+    sent = {codec: traffic(f"{client.__name__}-{codec}") for codec in CODECS}
     records = [(codec, record) for codec, (records, _) in sent.items() for record in records]
-    places = by_java(brokers, records)
+    places = by_program(client, brokers, records)
     codecs = {(codec, codec_of(broker_dir, place)) for (codec, _), place in zip(records, places, strict=True)}
     assert codecs == {(codec, codec) for codec in CODECS}
     for codec, (of_codec, expected) in sent.items():
-        is_counted(server, f"java-{codec}", len(of_codec), expected)
+        is_counted(server, f"{client.__name__}-{codec}", len(of_codec), expected)
     assert server.misplaced() == before
 
 

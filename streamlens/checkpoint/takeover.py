@@ -117,6 +117,19 @@ async def check_sources(log: Log, tps: Sequence[TP], unit: Unit) -> None:
             unit.offsets[tp.topic] = start  # Nothing was ever read here: from the earliest.
         offset = unit.offsets.get(tp.topic, 0)
         if offset < start:
-            raise Damaged(f"{tp.topic} partition {tp.partition} begins at {start}, but was read to {offset} only")
+            raise Damaged(
+                f"{tp.topic} partition {tp.partition} begins at {start}, but was read to {offset} only: what is between"
+                " is lost, and `streamlens skip-lost` goes on without it"
+            )
         if offset > end:
             raise Damaged(f"{tp.topic} partition {tp.partition} ends at {end}, but was read to {offset}: another log?")
+
+
+async def skip_lost(log: Log, tps: Sequence[TP], unit: Unit) -> dict[TP, range]:
+    """Let a recovered unit read on where its source partitions begin; the offsets that it was never given."""
+    lost = {}
+    for tp, (start, _) in (await log.offsets(tps)).items():
+        if unit.version[1] > 0 and (offset := unit.offsets.get(tp.topic, 0)) < start:
+            lost[tp] = range(offset, start)
+            unit.offsets[tp.topic] = start
+    return lost

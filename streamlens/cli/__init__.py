@@ -18,6 +18,7 @@ class _Commands(click.Group):
         "simulate": "streamlens.cli.simulate",
         "migrate": "streamlens.cli.migrate",
         "audit": "streamlens.cli.audit",
+        "skip-lost": "streamlens.cli.skip_lost",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -26,7 +27,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.modules:
             return None
-        command: click.Command = getattr(importlib.import_module(self.modules[cmd_name]), cmd_name)
+        command: click.Command = getattr(importlib.import_module(self.modules[cmd_name]), cmd_name.replace("-", "_"))
         return command
 
     def invoke(self, ctx: click.Context) -> object:

@@ -60,7 +60,7 @@ async def _audit(settings: "Settings", selection: "Selection") -> "Audit":
     runs = bool(settings.kafka_brokers) or (settings.data_dir / RUN_FILE).exists()
     async with _reading(settings) as read_log:
         log_id = (await read_log()).log_id
-        with _database(settings) as dsn:
+        with database(settings) as dsn:
             return await audit(
                 read_log,
                 lambda: count_ledger(dsn, log_id, selection),
@@ -80,16 +80,17 @@ async def _reading(settings: "Settings") -> "AsyncIterator[Callable[[], Awaitabl
     from streamlens.brokers import security
     from streamlens.kafka.log import KafkaLog
 
-    log = KafkaLog(settings.kafka_brokers, security=security(settings))
+    log = KafkaLog(settings.kafka_brokers, security=security(settings), group=group)
     await log.start()
     try:
+        await log.identify()
         yield lambda: count_log(log, log.log_id, settings.partitions, group)
     finally:
         await log.stop()
 
 
 @contextmanager
-def _database(settings: "Settings") -> Iterator[str]:
+def database(settings: "Settings") -> Iterator[str]:
     """The DSN. An embedded server that does not run is started, and stopped afterwards."""
     if settings.postgres_dsn:
         yield settings.postgres_dsn
@@ -132,6 +133,8 @@ def _show(result: "Audit") -> None:
     console.print(tenants)
     console.print(topics)
     print(f"read {result.log.read:,}, in the ledger {result.ledger.received:,}")
+    if result.ledger.lost:
+        print(f"lost {result.ledger.lost:,}: deleted before they were counted, and skipped by command")
     print(f"late or rejected {result.ledger.dead:,}, dead letters {result.log.letters:,}")
     for fault in result.faults:
         print(f"does not close: {fault}")

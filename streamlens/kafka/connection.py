@@ -7,10 +7,18 @@ from typing import Any, TypeVar
 
 import msgspec
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, RequestTimedOutError, StaleMetadata
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    RequestTimedOutError,
+    SaslAuthenticationFailed,
+    StaleMetadata,
+    UnsupportedSaslMechanismError,
+)
 from aiokafka.structs import TopicPartition
 
-from streamlens.errors import Unavailable
+from streamlens.errors import BadSetting, Unavailable
 from streamlens.log import TP
 
 _T = TypeVar("_T")
@@ -57,6 +65,35 @@ class Connection(msgspec.Struct, frozen=True):
             "request_timeout_ms": int(self.request_timeout_s * 1000),
             **msgspec.structs.asdict(self.security),
         }
+
+    async def check(self) -> None:
+        """Connect once, as all clients will: aiokafka's clients do not tell why they could not.
+
+        Raises `BadSetting` for what no retry heals, and `Unavailable`.
+        """
+        await self.answered(f"take a connection by {self.security.security_protocol}", self._connect)
+
+    async def _connect(self) -> None:
+        arguments = self.arguments()
+        last = KafkaConnectionError()
+        for host, port, _ in collect_hosts(arguments.pop("bootstrap_servers")):
+            try:
+                connection = await create_conn(host, port, **arguments)
+            except ssl.SSLCertVerificationError as error:
+                reason = f"the certificate of {host}:{port} is not trusted: {error.verify_message}"
+                raise BadSetting(f"STREAMLENS_KAFKA_CA_FILE: {reason}") from None
+            except SaslAuthenticationFailed as error:
+                reason = f"Kafka at {host}:{port} refuses user or password: {error}"
+                raise BadSetting(f"STREAMLENS_KAFKA_USERNAME, STREAMLENS_KAFKA_PASSWORD: {reason}") from None
+            except UnsupportedSaslMechanismError:
+                reason = f"Kafka at {host}:{port} does not take {self.security.sasl_mechanism}"
+                raise BadSetting(f"STREAMLENS_KAFKA_SASL_MECHANISM: {reason}") from None
+            except (OSError, TimeoutError, KafkaError) as error:
+                last = KafkaConnectionError(f"{host}:{port}: {error or type(error).__name__}")
+            else:
+                connection.close()
+                return
+        raise last
 
     async def answered(self, wanted: str, attempt: Callable[[], Awaitable[_T]]) -> _T:
         """What `attempt` returns, tried again after each error that may pass. `wanted` names it for the message.
