@@ -17,7 +17,8 @@ from aiokafka.structs import TopicPartition
 
 from log_contract import make_topic, numbered, read_all, records
 from streamlens.kafka import KafkaLog
-from streamlens.kafka.consumer import RunConsumer, RunFetcher
+from streamlens.kafka.consumer import RunConsumer
+from streamlens.kafka.fetcher import RunFetcher
 from streamlens.kafka.records import MAX_RECORDS, RunRecords, runs_of
 from streamlens.log import TP, Run
 

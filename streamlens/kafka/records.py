@@ -14,7 +14,7 @@ from aiokafka.structs import TopicPartition
 
 from streamlens.log import Run
 
-MAX_RECORDS = 2_000
+MAX_RECORDS = 1_000
 """Of one run: bounds for how long one run holds the event loop."""
 
 MAX_BYTES = 1 << 20
@@ -41,31 +41,51 @@ class RunRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no typ
         made._records_iterator = made._unpack_records()
         return made
 
-    def _unpack_records(self) -> Iterator[Run]:
+    _ahead: tuple[int, Run] | None = None
+    _records_iterator: Iterator[tuple[int, Run]] | None
+
+    @property
+    def next_ms(self) -> int | None:
+        """The timestamp of the next run's first record, epoch milliseconds; None when there is no next run."""
+        if self._ahead is None and self._records_iterator is not None:
+            self._ahead = next(self._records_iterator, None)
+            if self._ahead is None:
+                self._records_iterator = None
+        return self._ahead[0] if self._ahead else None
+
+    def __next__(self) -> Run:
+        if self.next_ms is None:
+            raise StopIteration
+        assert self._ahead is not None
+        (_, run), self._ahead = self._ahead, None
+        self.next_fetch_offset = run.next
+        return run
+
+    def _unpack_records(self) -> Iterator[tuple[int, Run]]:
         first: int = self.next_fetch_offset
         position = first
         values: list[bytes] = []
-        size = appended_ms = 0
+        size = first_ms = appended_ms = 0
         while self._records.has_next():
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise CorruptRecordException(f"the checksum of a batch of {self._tp} is wrong")
             if not self._is_skipped(batch):
+                is_broker_time = batch.timestamp_type == _LOG_APPEND_TIME
                 for piece, piece_values, piece_size, piece_ms in self._pieces(batch, position):
                     is_full = len(values) + len(piece_values) > MAX_RECORDS or size + piece_size > self.max_bytes
                     if piece > first + len(values) or (values and is_full):
-                        self.next_fetch_offset = piece
-                        yield Run(first, piece, values, appended_ms)
+                        yield first_ms, Run(first, piece, values, appended_ms)
                         first, values, size = piece, [], 0
                     if not values:
-                        appended_ms = piece_ms
+                        first_ms = piece_ms
+                        appended_ms = piece_ms if is_broker_time else 0
                     values += piece_values
                     size += piece_size
             # The batch keeps its last offset when compaction took the last record: stepping by it never gets stuck.
             position = max(position, batch.next_offset)
-        self.next_fetch_offset = position
         if position > first:
-            yield Run(first, position, values, appended_ms if values else 0)
+            yield first_ms if values else 0, Run(first, position, values, appended_ms if values else 0)
 
     def _is_skipped(self, batch: Any) -> bool:
         """Whether this batch holds nothing for a reader. Keeps track of the aborted transactions that are open."""
@@ -78,11 +98,10 @@ class RunRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no typ
         return bool(batch.is_control_batch)
 
     def _pieces(self, batch: Any, position: int) -> Iterator[tuple[int, list[bytes], int, int]]:
-        """(first offset, values, their bytes, append time) of the consecutive records from `position` on."""
+        """(first offset, values, their bytes, first timestamp) of the consecutive records from `position` on."""
         records = list(batch)
         if not records:
             return
-        appended_ms = records[0].timestamp if records[0].timestamp_type == _LOG_APPEND_TIME else 0
         values = [record.value for record in records]
         if None in values:
             values = [value or b"" for value in values]
@@ -95,7 +114,7 @@ class RunRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no typ
         for start, stop in pairwise(starts):
             skipped = max(0, position - records[start].offset)
             for begin, end, size in _cuts(values, min(start + skipped, stop), stop, self.max_bytes):
-                yield records[begin].offset, values[begin:end], size, appended_ms
+                yield records[begin].offset, values[begin:end], size, records[begin].timestamp
 
 
 def runs_of(
