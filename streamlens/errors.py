@@ -4,6 +4,7 @@ StreamLensError
 ├── BadEvent        this event can't be used: count it, dead-letter it, go on
 ├── Unavailable     a part is down or full: retry later, with back-off
 ├── BadSetting      a setting is wrong: say so and do not start
+├── DiskFailed      our own disk is full or broken: stop, and start again once it is not
 └── Damaged         stored data contradict themselves: stop, never go on with wrong numbers
 """
 
@@ -31,6 +32,10 @@ class Unavailable(StreamLensError):
 
 class BadSetting(StreamLensError):
     """A setting that can't be used; the message names it as the user wrote it."""
+
+
+class DiskFailed(StreamLensError):
+    """The process' own disk can't be written or read; the message names the file or directory."""
 
 
 class Damaged(StreamLensError):

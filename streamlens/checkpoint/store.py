@@ -21,7 +21,7 @@ from rocksdict import (
     WriteBufferManager,
 )
 
-from streamlens.errors import Damaged, Unavailable
+from streamlens.errors import Damaged, DiskFailed, StreamLensError, Unavailable
 
 
 class Store(Protocol):
@@ -56,7 +56,7 @@ class Shared:
 class RocksStore:
     """A `Store` in one RocksDB directory.
 
-    Raises `Damaged` naming the directory, and `Unavailable` when another process has it open.
+    Raises `Damaged` or `DiskFailed` naming the directory, and `Unavailable` when another process has it open.
     """
 
     def __init__(self, path: Path, shared: Shared | None = None) -> None:
@@ -73,13 +73,13 @@ class RocksStore:
         except Exception as error:  # rocksdict raises plain Exception for everything
             if "lock hold by current process" in str(error) or "While lock file" in str(error):
                 raise Unavailable(f"{self._path} is open in another process: stop that one") from error
-            raise self._damaged(error) from error
+            raise self._failed(error) from error
 
     def get(self, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self._db.get(key)
         except Exception as error:
-            raise self._damaged(error) from error
+            raise self._failed(error) from error
         return value
 
     def scan(self, low: bytes, high: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -98,7 +98,7 @@ class RocksStore:
         try:
             entries.status()
         except Exception as error:
-            raise self._damaged(error) from error
+            raise self._failed(error) from error
 
     def write(self, changes: Mapping[bytes, bytes | None]) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -108,7 +108,10 @@ class RocksStore:
                 delete(key)
             else:
                 put(key, value)
-        self._db.write(batch)
+        try:
+            self._db.write(batch)
+        except Exception as error:
+            raise self._failed(error) from error
 
     def clear(self) -> None:
         self._db.close()
@@ -119,9 +122,12 @@ class RocksStore:
     def close(self) -> None:
         self._db.close()
 
-    def _damaged(self, error: Exception) -> Damaged:
+    def _failed(self, error: Exception) -> StreamLensError:
+        text = str(error)
+        if text.startswith("IO error") and "No such file" not in text:
+            return DiskFailed(f"{self._path}: the disk can't be used, is it full? {text}")
         return Damaged(
-            f"{self._path}: RocksDB can't be used: {error}. It is a copy: stop StreamLens, delete this directory, and"
+            f"{self._path}: RocksDB can't be used: {text}. It is a copy: stop StreamLens, delete this directory, and"
             " the next start restores it from the changelog"
         )
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import structlog
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
@@ -29,7 +29,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
         return consumer
 
     async def on_start(self) -> None:
-        await super().on_start()
+        try:
+            await super().on_start()
+        except KafkaConnectionError as error:  # gone since our own clients have connected
+            raise Unavailable(f"Kafka took no connection of the group's member: {error}") from error
         self._consumer._coordinator._coordination_task.add_done_callback(self._left)
 
     def _left(self, coordination: "asyncio.Task[None]") -> None:

@@ -1,4 +1,4 @@
-"""Kafka, PostgreSQL and workers of one run, and the supervisor that starts again what ended by itself."""
+"""What a run breaks: PostgreSQL, workers, the log they stand on, and who starts again what ended by itself."""
 
 import asyncio
 import os
@@ -6,20 +6,24 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
+from chaos.proxy import PostgresWire, Proxy
 from chaos.worker import Worker
-from kafka_broker import KafkaBroker
-from streamlens.kafka.log import KafkaLog
-from streamlens.log import TP, TopicSpec
-from streamlens.postgres.embedded import EmbeddedPostgres
+from streamlens.log import TP, Record
+from streamlens.postgres.embedded import USER, EmbeddedPostgres
 from streamlens.postgres.migrate import migrate
 from streamlens.topics import INPUTS, PARTIALS
 
 GROUP = "chaos"
 PARTITIONS = 4
+SOURCES = [TP(topic, p) for topic in INPUTS for p in range(PARTITIONS)]
+COUNTED = [*SOURCES, *(TP(PARTIALS, p) for p in range(PARTITIONS))]
+"""What the workers' group reads: the input topics, and what the stages send each other."""
 TELLING = (
     "partition recovered",
     "partition fenced, taking it over again",
@@ -30,31 +34,40 @@ TELLING = (
     "postgres has caught up",
 )
 """Events of the workers' logs that a result counts."""
+_EXPLAINED = (": Unavailable: ", ": DiskFailed: ")
 _RESTART_S = 1.0
 
 
 class Cluster:
-    """Everything below `directory`. `log` is a client of our own."""
+    """Everything below `directory`; `environ` goes to all workers. The log is a subclass' matter."""
 
-    def __init__(self, directory: Path, workers: int) -> None:
+    def __init__(self, directory: Path, workers: int, environ: Mapping[str, str] | None = None) -> None:
         self.directory = directory
-        self.broker = KafkaBroker(directory / "kafka")
         self.postgres = EmbeddedPostgres(directory / "postgres")
+        self.sessions: Proxy
+        """Between the workers and PostgreSQL, once it has started."""
         self.workers: list[Worker] = []
         self.most = workers
         self.dsn = ""
-        self.log = KafkaLog(self.broker.brokers, client_id="chaos")
+        self.sent = 0
+        """How many records the input topics hold at most."""
+        self._environ = environ or {}
         self._supervisor: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start all, with half of the workers; the others come and go."""
         self.dsn = await asyncio.to_thread(self.postgres.start)
         await migrate(self.dsn)
-        await asyncio.to_thread(self.broker.start)
-        await self.log.start()
-        await self.log.create_topics([TopicSpec(topic, PARTITIONS) for topic in INPUTS])
-        settings = {"KAFKA_BROKERS": self.broker.brokers, "POSTGRES_DSN": self.dsn, "CONSUMER_GROUP": GROUP}
-        settings["STREAMLENS_PARTITIONS"] = str(PARTITIONS)
+        (directory,) = parse_qs(urlsplit(self.dsn).query)["host"]
+        self.sessions = Proxy(Path(directory, ".s.PGSQL.5432"), PostgresWire)
+        self.sessions.start()
+        settings = {
+            "POSTGRES_DSN": f"postgresql://{USER}@127.0.0.1:{self.sessions.port}/postgres?sslmode=disable",
+            "CONSUMER_GROUP": GROUP,
+            "STREAMLENS_PARTITIONS": str(PARTITIONS),
+            **await self._start_log(),
+            **self._environ,
+        }
         self.workers = [Worker(self.directory / f"worker-{n + 1}", **settings) for n in range(self.most)]
         for worker in self.workers[: (self.most + 1) // 2]:
             worker.start()
@@ -64,7 +77,7 @@ class Cluster:
         """A worker ends itself rather than count wrongly, and counts on being started again."""
         while True:
             for worker in self.workers:
-                if worker.has_ended():
+                if not worker.is_armed and worker.has_ended():
                     print(f"         {worker.ends[-1]}", flush=True)
                     await asyncio.sleep(_RESTART_S)
                     worker.start()
@@ -79,8 +92,9 @@ class Cluster:
         return sum((worker.said(TELLING) for worker in self.workers), Counter())
 
     def broken(self) -> list[str]:
-        """Ends of workers that no fault explains: one that can't go on says what is `Unavailable`."""
-        return [end for worker in self.workers for end in worker.ends if ": Unavailable: " not in end]
+        """Ends of workers that no fault explains: one that can't go on says why, and that it is not its own fault."""
+        ends = [end for worker in self.workers for end in worker.ends]
+        return [end for end in ends if not any(reason in end for reason in _EXPLAINED)]
 
     async def stop(self) -> list[float]:
         """SIGTERM to the workers; the seconds that each took. Raises `AssertionError` as `Worker.stop` does."""
@@ -97,25 +111,39 @@ class Cluster:
         await self._end_supervisor()
         for worker in self.workers:
             worker.kill()
-        if self.log.log_id:
-            await self.log.stop()
-        self.broker.stop()
+        await self._remove_log()
+        if hasattr(self, "sessions"):
+            self.sessions.stop()
         self.postgres.stop()
         if not keep:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    # -- what faults and verdict ask -------------------------------------------------------------------------------
+    # -- the log ---------------------------------------------------------------------------------------------------
+
+    async def _start_log(self) -> dict[str, str]:
+        """Start what the log needs; the workers' settings for it."""
+        raise NotImplementedError
+
+    async def _remove_log(self) -> None:
+        raise NotImplementedError
+
+    async def append(self, batches: Mapping[TP, Sequence[Record]]) -> dict[TP, Sequence[Record]]:
+        """Send events, counting them in `sent` before they can arrive; returns those to be sent again."""
+        raise NotImplementedError
 
     async def ends(self) -> int:
         """How many records the input topics hold. Raises `Unavailable`."""
-        tps = [TP(topic, p) for topic in INPUTS for p in range(PARTITIONS)]
-        return sum(end for _, end in (await self.log.offsets(tps)).values())
+        raise NotImplementedError
 
     async def lag(self) -> int:
         """Records that the group has not committed, of the partials too. Raises `Unavailable`."""
-        tps = [TP(topic, p) for topic in (*INPUTS, PARTIALS) for p in range(PARTITIONS)]
-        offsets, committed = await self.log.offsets(tps), await self.log.committed(GROUP)
-        return sum(end - committed.get(tp, start) for tp, (start, end) in offsets.items())
+        raise NotImplementedError
+
+    def records(self) -> AsyncIterator[tuple[str, bytes, bytes]]:
+        """(topic, key, value) of everything in the input topics."""
+        raise NotImplementedError
+
+    # -- PostgreSQL ------------------------------------------------------------------------------------------------
 
     def kill_postgres(self) -> None:
         """SIGKILL to the postmaster; its children see it and go."""

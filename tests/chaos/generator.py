@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import BinaryIO
 
 import msgspec
 
@@ -35,7 +36,9 @@ _SEVERAL_TENANTS = 5
 class Generator:
     """Makes records as time goes by; `path` keeps the lines for the oracle, a file a minute."""
 
-    def __init__(self, seed: int, rate: float, partitions: int, path: Path, start_us: int) -> None:
+    def __init__(
+        self, seed: int, rate: float, partitions: int, path: Path, start_us: int, *, poison: bool = True
+    ) -> None:
         """`rate` in events per second."""
         self.made = 0
         self._random = Random(f"traffic:{seed}")
@@ -43,6 +46,8 @@ class Generator:
         self._next: SimulatedCall = next(self._calls)
         self._partitions = partitions
         self._path = path
+        self._files: dict[int, BinaryIO] = {}
+        self._with_poison = poison
         self._heap: list[tuple[int, int, TP, Record]] = []
         self._numbers = count()
         path.mkdir()
@@ -78,6 +83,9 @@ class Generator:
 
     def rows(self) -> Iterator[Row]:
         """The rows that all of it must become."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
         prices = Prices()
         for minute in sorted(self._path.iterdir()):
             oracle = Oracle(prices)
@@ -105,7 +113,7 @@ class Generator:
             self._send(call, (CALLS,), delays, due_us)
         else:
             self._send(call, (REQUESTS, RESPONSES), delays, due_us)
-        if kind > 0.99:
+        if kind > 0.99 and self._with_poison:
             self._poison(due_us)
         elif kind > 0.985:
             late = {"request_id": LATE + call.request_id, "started_us": due_us - _LATE_BY_US}
@@ -127,8 +135,10 @@ class Generator:
             if self._random.random() < 0.02:
                 self._put(at_us + self._delay_us(), TP(topic, self._partition(call)), record)
         if not call.request_id.startswith(LATE) and kinds in ((CALLS,), (REQUESTS, RESPONSES)):
-            with (self._path / str(call.started_us // MINUTE_US)).open("ab") as lines:
-                lines.write(raws[REQUESTS] + b"\n" + raws[RESPONSES] + b"\n")
+            minute = call.started_us // MINUTE_US
+            if minute not in self._files:
+                self._files[minute] = (self._path / str(minute)).open("ab")
+            self._files[minute].write(raws[REQUESTS] + b"\n" + raws[RESPONSES] + b"\n")
 
     def _poison(self, due_us: int) -> None:
         call = msgspec.structs.replace(self._next, started_us=due_us + 86_400 * SECOND_US)

@@ -1,6 +1,8 @@
 """A reader that polls Postgres all the time, and must never see a count or a version go back."""
 
 import asyncio
+import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import asyncpg
@@ -21,12 +23,12 @@ class Reader:
     """`faults` are the contradictions seen. A half that waits may move to another row, so `received` of a row can fall;
     what is settled (aggregated, duplicate, late, rejected) can't, nor be more than was sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, sent: Callable[[], int]) -> None:
+        """`sent`: how many records the topics hold at most."""
         self.faults: list[str] = []
         self.polls = 0
-        self.sent = 0
-        """Records that the topics may hold, kept up to date by the sender before it sends."""
         self.received = 0
+        self._sent = sent
         self._seen: dict[tuple[object, ...], tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     async def run(self, dsn: str) -> None:
@@ -37,8 +39,9 @@ class Reader:
                 try:
                     with unavailable():
                         while True:
+                            began = time.monotonic()
                             await self.poll(connection)
-                            await asyncio.sleep(_EVERY_S)
+                            await asyncio.sleep(max(_EVERY_S, 4 * (time.monotonic() - began)))
                 finally:
                     connection.terminate()
             await asyncio.sleep(_EVERY_S)
@@ -47,7 +50,7 @@ class Reader:
         """Look once, at one snapshot."""
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             metrics, ledger = await connection.fetch(_METRICS), await connection.fetch(_LEDGER)
-        sent, settled = self.sent, 0
+        sent, settled = self._sent(), 0
         for row in metrics:
             self._check(tuple(row)[:4], tuple(row["version"]), tuple(row)[5:])
         for row in ledger:

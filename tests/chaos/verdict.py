@@ -1,32 +1,41 @@
 """What must be true at the end: the rows are the oracle's, and the ledger says what became of each record."""
 
 import asyncio
-import json
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import Callable
+from sys import intern
 
 import asyncpg
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from chaos.cluster import PARTITIONS, Cluster
+from chaos.cluster import Cluster
 from chaos.generator import LATE, POISON, Generator
 from chaos.reader import Reader
 from streamlens.errors import Unavailable
 from streamlens.postgres.exact import exact_rows
 from streamlens.simulate.oracle import compare
-from streamlens.topics import CALLS, INPUTS, REQUESTS, RESPONSES
+from streamlens.topics import CALLS, REQUESTS, RESPONSES
 
 CAUGHT_UP_S = 120.0
 Books = dict[str, Counter[str]]
 
 
-async def caught_up(cluster: Cluster, reader: Reader) -> list[str]:
-    """Wait until the group has no lag and the ledger holds every record. Says what is missing at the deadline."""
+class _Event(msgspec.Struct):
+    tenant_id: str = ""
+
+
+_decode = msgspec.json.Decoder(_Event).decode
+
+
+async def caught_up(cluster: Cluster, reader: Reader, ends_early: Callable[[], bool] = lambda: False) -> list[str]:
+    """Wait until the group has no lag and the ledger holds every record. Says what is missing at the deadline, or
+    nothing when it ends early."""
     deadline = time.monotonic() + CAUGHT_UP_S
     state = ""
     while time.monotonic() < deadline:
+        if ends_early():
+            return []
         try:
             ends, lag = await cluster.ends(), await cluster.lag()
             if lag == 0 and reader.received == ends:
@@ -42,7 +51,7 @@ async def differences(cluster: Cluster, generator: Generator) -> list[str]:
     """The rows against the oracle, the ledger against the topics, sentence by sentence."""
     rows = [msgspec.structs.asdict(row) | msgspec.structs.asdict(row.cell) for row in await exact_rows(cluster.dsn)]
     found = compare(list(generator.rows()), rows)
-    told, read = await _told(cluster.dsn), await _read(cluster.broker.brokers)
+    told, read = await _told(cluster.dsn), await _read(cluster)
     for tenant in sorted(told.keys() | read.keys()):
         if (expected := read.get(tenant, Counter())) != (actual := told.get(tenant, Counter())):
             found.append(f"ledger of {tenant or '(no tenant)'}: {dict(actual)}, expected {dict(expected)}")
@@ -66,7 +75,7 @@ async def _told(dsn: str) -> Books:
     return {row["tenant_id"]: Counter({k: v for k, v in row.items() if k != "tenant_id" and v}) for row in rows}
 
 
-async def _read(brokers: str) -> Books:
+async def _read(cluster: Cluster) -> Books:
     """The same totals, counted from the records in the topics."""
     books: Books = {}
     halves: dict[str, dict[str, str]] = {REQUESTS: {}, RESPONSES: {}, CALLS: {}}
@@ -74,12 +83,12 @@ async def _read(brokers: str) -> Books:
     def book(tenant: str, column: str, events: int = 1) -> None:
         books.setdefault(tenant, Counter()).update({"received": events, column: events})
 
-    async for topic, key, value in _records(brokers):
+    async for topic, key, value in cluster.records():
         if key == POISON:
             book("", "rejected")
             continue
         request_id = key.decode()
-        tenant = json.loads(value).get("tenant_id", "")
+        tenant = intern(_decode(value).tenant_id)  # millions of ids, a handful of tenants
         if request_id.startswith(LATE):
             book(tenant, "late")
         elif request_id in halves[topic]:
@@ -93,19 +102,3 @@ async def _read(brokers: str) -> Books:
     if halves[RESPONSES]:
         book("", "waiting", len(halves[RESPONSES]))
     return books
-
-
-async def _records(brokers: str) -> AsyncIterator[tuple[str, bytes, bytes]]:
-    """(topic, key, value) of everything in the input topics, by aiokafka alone."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=brokers, auto_offset_reset="earliest", enable_auto_commit=False)
-    await consumer.start()
-    try:
-        tps = [TopicPartition(topic, p) for topic in INPUTS for p in range(PARTITIONS)]
-        consumer.assign(tps)
-        ends = await consumer.end_offsets(tps)
-        while any([await consumer.position(tp) < ends[tp] for tp in tps]):
-            for records in (await consumer.getmany(timeout_ms=500)).values():
-                for record in records:
-                    yield record.topic, record.key, record.value
-    finally:
-        await consumer.stop()
