@@ -6,14 +6,18 @@ MINUTES ?= 5
 SEED ?= 1
 WORKERS ?= 3
 RATE ?= 800
+BROKER ?= kafka
+MUTANT ?=
+BENCH ?=
+RUNS ?= 3
 # The uv on the PATH when it runs there, else one of our own.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench chaos clean
+.PHONY: help setup run test check bench chaos chaos-mutants clean
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(BIN)/streamlens  ## Install the locked dependencies into .venv (PYTHON=python3.12 chooses another Python)
 
@@ -29,14 +33,18 @@ check: setup  ## Check style, types, the direction of imports and the documentat
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet tests/test_repo_imports.py tests/test_repo_docs.py
 
-bench: setup  ## Measure events per second through the pipeline
-	$(BIN)/python tests/bench/pipeline.py
+bench: setup .bench/bin/py-spy  ## Measure, beside Faust and others; build/bench.json has all (BENCH="pipeline ingest" RUNS=3)
+	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH) --runs $(RUNS)
 
-chaos: setup  ## Break a Kafka cluster under traffic and check every row (MINUTES=60 SEED=7 WORKERS=3 RATE=800)
-	PYTHONPATH=tests $(BIN)/python -m chaos.run --minutes $(MINUTES) --seed $(SEED) --workers $(WORKERS) --rate $(RATE)
+chaos: setup  ## Break a cluster under traffic and check every row (MINUTES=60 SEED=7 WORKERS=3 RATE=800 BROKER=local)
+	PYTHONPATH=tests $(BIN)/python -m chaos.run --minutes $(MINUTES) --seed $(SEED) --broker $(BROKER) \
+	  --workers $(WORKERS) --rate $(RATE)
+
+chaos-mutants: setup  ## Take the safeguards out one by one, and stock Faust: each must be caught (MUTANT="no fence")
+	PYTHONPATH=tests $(BIN)/python -m chaos.mutate --only "$(MUTANT)"
 
 clean:  ## Remove what make has made; data in .streamlens stays
-	rm -rf .venv .uv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .uv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find agents streamlens tables tests web -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Exactly the locked versions: `--locked` fails where uv.lock and pyproject.toml disagree, and never resolves anew.
@@ -44,6 +52,13 @@ $(BIN)/streamlens: uv.lock pyproject.toml setup.cfg | $(filter .uv/%,$(UV))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
 	  'StreamLens needs Python 3.11 or newer; $(PYTHON) is not. Name another one: make setup PYTHON=python3.12' >&2; exit 1; }
 	UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --python $(PYTHON)
+	@touch $@
+
+# What benchmarks compare with can't live beside our own dependencies.
+.bench/bin/py-spy: tests/bench/peers.txt | $(BIN)/streamlens
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python .bench
+	@echo '*' > .bench/.gitignore
+	$(UV) pip install --quiet --python .bench/bin/python --requirement $<
 	@touch $@
 
 .uv/bin/uv:
