@@ -17,7 +17,7 @@ from streamlens.events import Call, Event, Request, Response, decode, time_us
 from streamlens.join import Half, RequestHalf, ResponseHalf
 from streamlens.log import TP, Record, Run
 from streamlens.misplaced import check_place
-from streamlens.partitioner import partition_of
+from streamlens.partitioner import cached_partition_of
 from streamlens.pricing import Prices, cost_pico
 from streamlens.runtime import clock_us
 from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, PARTIALS, Partial, encode_closed, encode_partial
@@ -93,7 +93,8 @@ class Join:
         for offset, raw in enumerate(run.values, run.first):
             try:
                 event = decode(kind, raw)
-                ts_us = time_us(event.timestamp)
+                ts = event.timestamp
+                ts_us = ts * 1000 if type(ts) is int else time_us(ts)
                 if ts_us > latest_us:
                     raise BadEvent("timestamp", "too far in the future")
             except BadEvent as error:
@@ -108,7 +109,7 @@ class Join:
             count(event, ts_us, window)
         self._watermark.highest_us[topic] = highest_us
         if event is not None:
-            check_place(topic, event.request_id, self._partition, self._options.partitions)  # a sample
+            check_place(topic, event.request_id, self._partition, self._options.partitions)  # of each run, its last
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
         self._watermark.advance(now_us, self._offsets, ends)
@@ -140,7 +141,7 @@ class Join:
         record = Record(key, encode_partial(Partial(self._partition, *version, key, value, self._published_since_ms)))
         if key == CLOSED_KEY:
             return [(TP(PARTIALS, q), record) for q in range(self._options.partitions)]
-        return [(TP(PARTIALS, partition_of(key[5:], self._options.partitions)), record)]
+        return [(TP(PARTIALS, cached_partition_of(key[5:], self._options.partitions)), record)]
 
     @property
     def watermark_us(self) -> int:

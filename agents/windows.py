@@ -12,7 +12,7 @@ from streamlens.app import app
 from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.state import State
 from streamlens.log import TP, Record, Run
-from streamlens.partitioner import partition_of
+from streamlens.partitioner import cached_partition_of
 from streamlens.postgres.rows import LedgerRow, MetricRow
 from streamlens.published import metric_record
 from streamlens.topics import CLOSED_KEY, METRICS, PARTIALS, Partial, decode_closed, decode_partial
@@ -31,6 +31,8 @@ from tables.windows import (
     encode_closed_slot,
     merged,
 )
+
+_RENDERED_ROWS = 2_000
 
 
 class WindowsOptions(msgspec.Struct, frozen=True):
@@ -54,6 +56,7 @@ class Windows:
         self._closed = self._expired = self._finalised = -1
         self._state: State
         self._since_ms = 0
+        self._rendered: dict[bytes, MetricRow] = {}  # what was published last, for the sink that comes after
         self.unwritten_since_ms = 0
         """When the oldest event was appended whose row is not yet in Postgres, as far as it is known; 0: none."""
         self.dropped = 0
@@ -88,6 +91,7 @@ class Windows:
         """Nothing: this stage has no clock."""
 
     def flush(self) -> bytes:
+        self._rendered.clear()
         self.unwritten_since_ms, self._since_ms = self.unwritten_since_ms or self._since_ms, 0
         if self._closed > self._finalised:
             for key in list(self._rows.keys(self._finalised + 1, self._closed)):
@@ -105,14 +109,18 @@ class Windows:
     def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
         if key[:1] != partials.PREFIX:
             return []
-        record = metric_record(self._metric(key, value, version))
+        row = self._metric(key, value, version)
+        if len(self._rendered) < _RENDERED_ROWS:
+            self._rendered[key] = row
+        record = metric_record(row)
         assert record.key is not None
-        return [(TP(METRICS, partition_of(record.key, self._options.partitions)), record)]
+        return [(TP(METRICS, cached_partition_of(record.key, self._options.partitions)), record)]
 
     def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow:
         """An output as Postgres gets it."""
         if key[:1] == partials.PREFIX:
-            return self._metric(key, value, version)
+            rendered = self._rendered.pop(key, None)
+            return rendered if rendered and rendered.version == version else self._metric(key, value, version)
         counts = msgspec.structs.asdict(decode_merged(value).entry())
         start_us = window_of(key) * self._options.window_us
         return LedgerRow(tenant_id=tenant_of(key), minute_us=start_us, version=version, **counts)

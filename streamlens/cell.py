@@ -94,8 +94,21 @@ class Cell(msgspec.Struct, array_like=True):
             low = other.ttft_min_us
             self.ttft_min_us = min(self.ttft_min_us, low) if self.ttft_calls else low
             self.ttft_max_us = max(self.ttft_max_us, other.ttft_max_us)
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.calls += other.calls
+        self.errors += other.errors
+        self.latency_sum_us += other.latency_sum_us
+        self.latency_zero += other.latency_zero
+        self.ttft_calls += other.ttft_calls
+        self.ttft_sum_us += other.ttft_sum_us
+        self.ttft_zero += other.ttft_zero
+        self.prompt_tokens += other.prompt_tokens
+        self.completion_tokens += other.completion_tokens
+        self.cached_tokens += other.cached_tokens
+        self.cache_write_tokens += other.cache_write_tokens
+        self.reasoning_tokens += other.reasoning_tokens
+        self.cost_pico += other.cost_pico
+        self.priced += other.priced
+        self.unpriced += other.unpriced
         _add_counts(self.latency, other.latency)
         _add_counts(self.ttft, other.ttft)
         _add_counts(self.error_types, other.error_types)
@@ -113,10 +126,5 @@ def _add_counts(mine: dict[Key, int], theirs: dict[Key, int]) -> None:
         mine[key] = mine.get(key, 0) + count
 
 
-_SUMS = tuple(
-    name
-    for name in Cell.__struct_fields__
-    if name not in ("latency", "ttft", "error_types") and not name.endswith(("_min_us", "_max_us"))
-)
 _encoder = msgspec.msgpack.Encoder()
 decode_cell = msgspec.msgpack.Decoder(Cell).decode

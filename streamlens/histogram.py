@@ -5,7 +5,7 @@ The layout is OpenTelemetry's ExponentialHistogram and Prometheus' native histog
 merge by addition. The SQL function `histogram_quantile` follows the same rules.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil, exp2, log2
 
 SCALE = 5
@@ -24,20 +24,29 @@ def representative(bucket: int) -> float:
     return 2 * low * high / (low + high)
 
 
-def quantile(q: float, zero: int, buckets: Mapping[int, int], low: float, high: float) -> float | None:
-    """The q-quantile by nearest rank, `ceil(q * n)`, in the unit of the values; None without values.
+def quantiles(
+    qs: Sequence[float], zero: int, buckets: Mapping[int, int], low: float, high: float
+) -> list[float | None]:
+    """The quantiles `qs`, ascending, by nearest rank, `ceil(q * n)`, in the unit of the values; None without values.
 
-    It is clamped to [low, high], the exact extremes of the values.
+    They are clamped to [low, high], the exact extremes of the values.
     """
     count = zero + sum(buckets.values())
     if count == 0:
-        return None
-    rank = max(1, ceil(q * count))
-    if rank <= zero:
-        return 0.0
-    seen = zero
-    for bucket in sorted(buckets):
-        seen += buckets[bucket]
-        if seen >= rank:
-            return min(max(representative(bucket), low), high)
-    raise AssertionError("the counts do not add up")
+        return [None] * len(qs)
+    found: list[float | None] = []
+    ascending = iter(sorted(buckets.items()))
+    seen, value = zero, 0.0
+    for q in qs:
+        rank = max(1, ceil(q * count))
+        while seen < rank:
+            bucket, more = next(ascending)
+            seen += more
+            value = min(max(representative(bucket), low), high)
+        found.append(value)
+    return found
+
+
+def quantile(q: float, zero: int, buckets: Mapping[int, int], low: float, high: float) -> float | None:
+    """One of `quantiles`."""
+    return quantiles((q,), zero, buckets, low, high)[0]

@@ -12,7 +12,7 @@ _warned: set[str] = set()
 
 
 def check_place(topic: str, request_id: str, partition: int, partitions: int) -> None:
-    """Count a record that is elsewhere; warn of a topic's first."""
+    """Look at one record: count it if it is elsewhere; warn of a topic's first."""
     if partition_of(request_id.encode(), partitions) == partition:
         return
     MISPLACED_KEYS.labels(topic).inc()

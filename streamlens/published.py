@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from streamlens.histogram import quantile
+from streamlens.histogram import quantile, quantiles
 from streamlens.log import Record
 from streamlens.postgres.rows import MetricRow
 
@@ -22,7 +22,7 @@ def metric(row: MetricRow) -> dict[str, Any]:
     """The row's fields; latencies in milliseconds, cost in USD (None when nothing was priced)."""
     cell = row.cell
     calls = max(cell.calls, 1)
-    latency = [quantile(q, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us) for q in _QS]
+    latency = quantiles(_QS, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)
     ttft = quantile(0.95, cell.ttft_zero, cell.ttft, cell.ttft_min_us, cell.ttft_max_us)
     return {
         "tenant_id": row.tenant_id,

@@ -35,8 +35,9 @@ class Merged(msgspec.Struct, array_like=True):
 
     def cell(self) -> Cell:
         """The sum of all partitions' cells."""
-        total = Cell()
-        for slot in self.slots.values():
+        first, *others = self.slots.values()
+        total = decode_cell(first.content)
+        for slot in others:
             total.merge(decode_cell(slot.content))
         return total
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from streamlens.cell import Cell
-from streamlens.histogram import quantile
+from streamlens.histogram import quantile, quantiles
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -62,6 +62,8 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
     cell = row.cell
     latency = sorted(cell.latency.items())
     ttft = sorted(cell.ttft.items())
+    extremes = cell.latency_min_us, cell.latency_max_us
+    p50, p95, p99 = quantiles((0.50, 0.95, 0.99), cell.latency_zero, cell.latency, *extremes)
     return (
         row.tenant_id,
         row.route,
@@ -77,9 +79,9 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
         cell.latency_zero,
         [bucket for bucket, _ in latency],
         [count for _, count in latency],
-        _ms(quantile(0.50, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
-        _ms(quantile(0.95, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
-        _ms(quantile(0.99, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)),
+        _ms(p50),
+        _ms(p95),
+        _ms(p99),
         cell.ttft_calls,
         cell.ttft_sum_us,
         cell.ttft_min_us,
