@@ -12,15 +12,16 @@ from streamlens.join import RequestHalf, ResponseHalf, decode_half, encode_half
 ERRORS = st.sampled_from([None, None, "timeout", "rate_limit"])
 CALLS = st.lists(
     st.builds(
-        lambda latency, ttft, prompt, completion, error, cost: (
+        lambda latency, ttft, prompt, completion, part, error, cost: (
             RequestHalf(0, "t", "r", "m", None, prompt),
-            ResponseHalf(0, None, None, latency, ttft, completion, 0, 0, 0, error, None),
+            ResponseHalf(0, None, None, latency, ttft, completion, *part, error, None),
             cost,
         ),
         st.integers(0, 3_600_000_000),
         st.none() | st.integers(0, 60_000_000),
         st.integers(0, 10_000_000),
         st.integers(0, 10_000_000),
+        st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
         ERRORS,
         st.none() | st.integers(0, 10**15),
     ),
