@@ -14,9 +14,10 @@ from faust.types import ConsumerMessage
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Run
 from streamlens.partitioner import partition_of
+from streamlens.topics import INPUTS
 from streamlens.transports.producer import Producer
 
-_RUN_BYTES = 1 << 20
+_RUN_BYTES = 256 << 10
 
 
 class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are untyped
@@ -26,6 +27,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
         super().__init__(*args, **kwargs)
         self._assigned: set[TP] = set()
         self._positions: dict[TP, int] = {}
+        self._ahead: dict[TP, Run] = {}
 
     @property
     def _log(self) -> LocalLog:
@@ -112,15 +114,30 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
         return found
 
     def _read(self, partitions: set[TP]) -> dict[TP, list[Run]]:
-        """One run of each partition that has records: no partition gets far ahead of the others."""
-        found = {}
+        """One run of each partition that has records; of its inputs the one that was appended first.
+
+        So no partition gets far ahead of the others, and the halves of a call come side by side.
+        """
+        oldest: dict[tuple[bool, int], tuple[TP, Run]] = {}
         for tp in partitions:
-            position = self._positions.get(tp)
-            if position is not None and position < self._log.end_offset(tp):
-                run = self._log.read_now(tp, position, _RUN_BYTES)
-                found[tp] = [run]
-                self._positions[tp] = run.next
-        return found
+            if run := self._next_run(tp):
+                group = tp.topic in INPUTS, tp.partition
+                if group not in oldest or run.appended_ms < oldest[group][1].appended_ms:
+                    oldest[group] = tp, run
+        for tp, run in oldest.values():
+            self._positions[tp] = run.next
+            del self._ahead[tp]
+        return {tp: [run] for tp, run in oldest.values()}
+
+    def _next_run(self, tp: TP) -> Run | None:
+        """What is read from a partition next, kept until it is given away."""
+        position = self._positions.get(tp)
+        if position is None or position >= self._log.end_offset(tp):
+            return None
+        run = self._ahead.get(tp)
+        if run is None or run.first != position:
+            run = self._ahead[tp] = self._log.read_now(tp, position, _RUN_BYTES)
+        return run
 
     def _to_message(self, tp: TP, run: Run) -> ConsumerMessage:
         generation = self.app.consumer_generation_id

@@ -23,17 +23,17 @@ _SERIES = 100
 
 async def latency(ground: Ground, report: Report, options: Options) -> None:
     """All loads, one after the other, in each run."""
-    rate = await measured_rate(ground, options)
+    rate = await measured_rate(ground, options, _SERIES, 1_000_000)
     for run in range(options.runs):
         for load in LOADS:
             await _at(ground, report, options, load, rate * load / 100, run)
             await forget(ground.log)
 
 
-async def measured_rate(ground: Ground, options: Options) -> float:
-    """Events a second of one drain; the topics are empty afterwards."""
-    traffic = Traffic(_SERIES, options.seed)
-    await fill(ground.log, traffic, options.events(1_000_000) // 2)
+async def measured_rate(ground: Ground, options: Options, series: int, events: int) -> float:
+    """Events a second at which a backlog of so many drains; the topics are empty afterwards."""
+    traffic = Traffic(series, options.seed)
+    await fill(ground.log, traffic, options.events(events) // 2)
     worker = await ground.worker()
     try:
         rate = (await drain(worker, traffic.sent))["events/s"]

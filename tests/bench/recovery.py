@@ -10,6 +10,7 @@ import asyncpg
 from bench.backlog import PARTITIONS, append, fill, put
 from bench.drain import drain, until_counted
 from bench.ground import Ground
+from bench.latency import measured_rate
 from bench.openloop import OpenLoop, until
 from bench.options import Options
 from bench.report import Report
@@ -29,16 +30,19 @@ _LAST_COMMIT_S = 0.1
 
 
 async def recovery(ground: Ground, report: Report, options: Options) -> None:
-    """Kill -9 at half of the drained rate; it is started again at once, on its disk and without it."""
-    traffic, waiting = Traffic(SERIES, options.seed), options.events(WAITING)
+    """Kill -9 at half of the drained rate; it is started again at once, on its disk and without it.
+
+    The ids come from a backlog of few series, which drains sooner; the load has all of them, in the open windows.
+    """
+    rate = await measured_rate(ground, options, SERIES, 300_000) / 2
+    traffic, waiting = Traffic(100, options.seed), options.events(WAITING)
     remembered = options.events(options.remembered)
-    print(f"filling {remembered:,} calls of {SERIES:,} series, {waiting:,} requests that wait", flush=True)
+    print(f"filling {remembered:,} calls, {waiting:,} requests that wait", flush=True)
     await fill(ground.log, traffic, remembered)
     await _wait_for_ever(ground, waiting)
     worker = await ground.worker()
     try:
-        rate = (await drain(worker, traffic.sent, orphans=waiting))["events/s"] / 2
-        print(f"load: {rate:,.0f} events/s", flush=True)
+        await drain(worker, traffic.sent, orphans=waiting)
         for run in range(options.runs):
             for wiped in (False, True):
                 figures = await _kill(ground, worker, rate, run, wiped=wiped)

@@ -3,7 +3,9 @@
 import argparse
 import asyncio
 import signal
+import sys
 import time
+import traceback
 from pathlib import Path
 
 import msgspec
@@ -28,16 +30,25 @@ PARTS = {
 }
 
 
-async def measure(parts: list[str], options: Options, report: Report) -> None:
-    """Run `parts` one after the other, each on a ground of its own. SIGTERM ends it as Ctrl-C does, cleanly."""
+async def measure(parts: list[str], options: Options, report: Report) -> list[str]:
+    """Run `parts` one after the other, each on a ground of its own; the names of those that failed.
+
+    SIGTERM ends it as Ctrl-C does, cleanly.
+    """
+    failed = []
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     for part in parts:
         began = time.monotonic()
-        async with Ground() as ground:
-            await PARTS[part](ground, report, options)
+        try:
+            async with Ground() as ground:
+                await PARTS[part](ground, report, options)
+        except Exception:
+            traceback.print_exc()
+            failed.append(part)
         print(f"{part}: {time.monotonic() - began:.0f} s in all", flush=True)
+    return failed
 
 
 def main() -> None:
@@ -65,12 +76,15 @@ def main() -> None:
         remembered=given.remembered,
     )
     report = Report(msgspec.structs.asdict(options))
+    failed: list[str] = []
     try:
-        uvloop.run(measure(given.parts or list(PARTS), options, report))
+        failed = uvloop.run(measure(given.parts or list(PARTS), options, report))
     finally:
         if report.parts:
             report.show()
             report.write(given.json)
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
