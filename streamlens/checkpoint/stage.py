@@ -12,6 +12,7 @@ from typing import Protocol
 import structlog
 
 from streamlens.checkpoint.appends import Appends, StageLogic
+from streamlens.checkpoint.pace import Pace
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.store import Store
 from streamlens.checkpoint.takeover import check_sources, take_over
@@ -23,8 +24,6 @@ from streamlens.metrics import CHECKPOINT_SECONDS, RECOVERY_SECONDS
 logger = structlog.get_logger()
 
 _RETRY_S = 0.2
-_MAX_PENDING = 200_000
-"""Records counted since the last checkpoint, over all units, from which on agents wait for it."""
 
 
 class Member(Protocol):
@@ -73,9 +72,7 @@ class Stage:
         self._snapshot_min_bytes = snapshot_min_bytes
         self._stores: dict[int, Store] = {}
         self._lock = asyncio.Lock()
-        self._pending = 0
-        self._room = asyncio.Event()
-        self._room.set()
+        self._pace = Pace()
         self._lost: dict[int, dict[TP, int]] = {}
         self._log: Log
         self._appends: Appends
@@ -165,7 +162,7 @@ class Stage:
 
     async def process(self, tp: TP, run: Run) -> None:
         """Count one run. Waits while a checkpoint must catch up; never awaits once counting has begun."""
-        await self._room.wait()
+        await self._pace.room()
         unit = self.units.get(tp.partition)
         if unit is None:
             return  # Given up, or being taken over again: the consumer is told where to go on after that.
@@ -177,9 +174,7 @@ class Stage:
         if not in_order:
             self._member.seek_now(tp, unit.offsets.get(tp.topic, 0))
             return
-        self._pending += len(run.values)
-        if self._pending >= _MAX_PENDING:
-            self._room.clear()
+        self._pace.counted(len(run.values))
 
     async def read_rest(self) -> None:
         """Count what the log still holds, once the consumer has stopped."""
@@ -195,7 +190,7 @@ class Stage:
     async def run(self, interval_s: float) -> None:
         """Tick for ever. What goes wrong in a tick ends the process."""
         while True:
-            await asyncio.sleep(interval_s)
+            await self._pace.end(interval_s, sum(self.lag().values()))
             try:
                 await self.tick()
             except Exception as error:
@@ -250,8 +245,7 @@ class Stage:
             logic.advance(now_us, {topic: ends[TP(topic, p)] for topic in self.topics})
             if frame := unit.freeze():
                 frames[p] = frame
-        self._pending = 0
-        self._room.set()
+        self._pace.ended()
         return frames
 
     async def _snapshot(self, partitions: Iterable[int]) -> None:

@@ -1,0 +1,42 @@
+"""When an epoch ends: after an interval, a longer one far behind, or at once when it is full."""
+
+import asyncio
+from contextlib import suppress
+
+MAX_PENDING = 200_000
+"""Records of one epoch, over all units of a stage, from which on agents wait for the checkpoint."""
+
+_INTERVALS_BEHIND = 4
+"""With that many records still to read, an epoch is longer: rows that change all the time are written less often."""
+
+
+class Pace:
+    """Of one stage."""
+
+    def __init__(self) -> None:
+        self._pending = 0
+        self._room, self._full = asyncio.Event(), asyncio.Event()
+        self._room.set()
+
+    async def room(self) -> None:
+        """Wait until records can be counted."""
+        await self._room.wait()
+
+    def counted(self, records: int) -> None:
+        """So many more records are in this epoch."""
+        self._pending += records
+        if self._pending >= MAX_PENDING:
+            self._room.clear()
+            self._full.set()
+
+    def ended(self) -> None:
+        """A new epoch begins."""
+        self._pending = 0
+        self._full.clear()
+        self._room.set()
+
+    async def end(self, interval_s: float, behind: int) -> None:
+        """Wait until the epoch is to end; `behind` is how many records are still to be read."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(interval_s * (_INTERVALS_BEHIND if behind > MAX_PENDING else 1)):
+                await self._full.wait()
