@@ -40,6 +40,11 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         return Run(offset, self.next, self.values[offset - self.first :], self.appended_ms)
 
 
+FEW_RECORDS = 1_000
+LINGER_S = 0.05
+"""After so few records a consumer waits so long for more: a run of one record costs as much as one of hundreds."""
+
+
 class TopicSpec(msgspec.Struct, frozen=True):
     """A topic as it must exist. Retention: -1 keeps for ever."""
 

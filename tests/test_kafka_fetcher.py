@@ -1,5 +1,6 @@
 """The order in which a worker gets its inputs: of one partition's topics the oldest records first, on both brokers."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -92,6 +93,24 @@ async def test_an_input_that_brings_nothing_is_waited_for_only_so_long(
     assert await consumer.getruns(timeout_ms=300) == {}
     monkeypatch.setattr(fetcher_module, "_HELD_S", 0.0)
     assert (await consumer.getruns(timeout_ms=10_000))[TopicPartition(*busy)][0].values == [b"1"]
+
+
+async def test_after_few_records_more_come_at_once(
+    log: KafkaLog, consumer: RunConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tp = TP(await make_topic(log, 1), 0)
+    await log.append({tp: [Record(None, b"first")]})
+    start_at(consumer, tp)
+    monkeypatch.setattr(fetcher_module, "LINGER_S", 2.0)
+    while not await consumer.getruns(timeout_ms=10_000):
+        pass
+    reading = asyncio.create_task(consumer.getruns(timeout_ms=10_000))
+    for number in range(20):
+        await log.append({tp: [Record(None, b"%d" % number)]})
+    runs = (await reading)[TopicPartition(*tp)]
+    while runs[-1].next < 21:
+        runs += (await consumer.getruns(timeout_ms=10_000))[TopicPartition(*tp)]
+    assert len(runs) <= 4
 
 
 async def test_the_local_logs_inputs_come_side_by_side(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, Part
 from aiokafka.structs import TopicPartition
 
 from streamlens.kafka.records import RunRecords
-from streamlens.log import Run
+from streamlens.log import FEW_RECORDS, LINGER_S, Run
 from streamlens.topics import INPUTS
 
 _RUNS_PER_GROUP = 4
@@ -28,6 +28,10 @@ _HELD_POLL_S = 0.02
 class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
     """A fetcher whose buffered results hold `RunRecords`. An `AIOKafkaConsumer`'s own becomes one by `turn`."""
 
+    _idle_wait_ms: int
+    _held_since: dict[tuple[bool, int], float]
+    _lingers: bool
+
     @classmethod
     def turn(cls, fetcher: Fetcher) -> None:
         """Before its first request."""
@@ -35,6 +39,7 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
         fetcher._prefetch_backoff = 0  # It waits until all that was fetched is taken.
         fetcher._idle_wait_ms = fetcher._fetch_max_wait_ms
         fetcher._held_since = {}
+        fetcher._lingers = False
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> bool:
         try:
@@ -59,12 +64,15 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
     ) -> dict[TopicPartition, list[Run]]:
         """As aiokafka's, but about `max_records` runs, in the order of their time within a partition's inputs."""
         deadline = time.monotonic() + timeout
+        if self._lingers and timeout > LINGER_S:
+            await asyncio.sleep(LINGER_S)
         while True:
             if self._subscriptions.reassignment_in_progress:
                 await self._subscriptions.wait_for_assignment()
             found = self._take(partitions or self._assigned(), max_records or 1 << 30)
             left = deadline - time.monotonic()
             if found or left <= 0:
+                self._lingers = 0 < sum(len(run.values) for runs in found.values() for run in runs) < FEW_RECORDS
                 return found
             waiter = self._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=min(left, _HELD_POLL_S) if self._held_since else left)

@@ -4,6 +4,7 @@ The log is the runtime's (`app.runtime.log`); this only shows it to Faust. There
 the subscribed topics are assigned at once, and stay.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from faust.transport.consumer import Consumer as FaustConsumer
 from faust.types import ConsumerMessage
 
 from streamlens.locallog.local import LocalLog
-from streamlens.log import TP, Run
+from streamlens.log import FEW_RECORDS, LINGER_S, TP, Run
 from streamlens.partitioner import partition_of
 from streamlens.topics import INPUTS
 from streamlens.transports.producer import Producer
@@ -28,6 +29,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
         self._assigned: set[TP] = set()
         self._positions: dict[TP, int] = {}
         self._ahead: dict[TP, Run] = {}
+        self._lingers = False
 
     @property
     def _log(self) -> LocalLog:
@@ -107,10 +109,14 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
         active_partitions: set[TP] | None,
         timeout: float,  # noqa: ASYNC109  # Faust's signature
     ) -> dict[TP, list[Run]]:
+        if self._lingers:
+            await asyncio.sleep(LINGER_S)
+            active_partitions = self._get_active_partitions()
         found = self._read(active_partitions or set())
         if not found:
             await self._log.wait_grown(timeout)
             found = self._read(self._get_active_partitions())
+        self._lingers = 0 < sum(len(run.values) for runs in found.values() for run in runs) < FEW_RECORDS
         return found
 
     def _read(self, partitions: set[TP]) -> dict[TP, list[Run]]:
