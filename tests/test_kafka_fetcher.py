@@ -16,7 +16,7 @@ from streamlens.kafka.fetcher import RunFetcher
 from streamlens.kafka.log import KafkaLog
 from streamlens.kafka.records import MAX_RECORDS
 from streamlens.locallog.local import LocalLog
-from streamlens.log import TP, Log, Record, TopicSpec
+from streamlens.log import TP, Log, Record, Run, TopicSpec
 from streamlens.topics import REQUESTS, RESPONSES
 from streamlens.transports.local import Consumer
 
@@ -104,12 +104,17 @@ async def test_after_few_records_more_come_at_once(
     monkeypatch.setattr(fetcher_module, "LINGER_S", 2.0)
     while not await consumer.getruns(timeout_ms=10_000):
         pass
-    reading = asyncio.create_task(consumer.getruns(timeout_ms=10_000))
+
+    async def rest() -> list[Run]:
+        runs: list[Run] = []
+        while not runs or runs[-1].next < 21:
+            runs += (await consumer.getruns(timeout_ms=10_000))[TopicPartition(*tp)]
+        return runs
+
+    reading = asyncio.create_task(rest())
     for number in range(20):
         await log.append({tp: [Record(None, b"%d" % number)]})
-    runs = (await reading)[TopicPartition(*tp)]
-    while runs[-1].next < 21:
-        runs += (await consumer.getruns(timeout_ms=10_000))[TopicPartition(*tp)]
+    runs = await reading
     assert len(runs) <= 4
 
 
