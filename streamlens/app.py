@@ -144,7 +144,7 @@ def _on_kafka(settings: Settings) -> dict[str, Any]:
         "broker": [URL(f"kafkaruns://{broker.strip()}") for broker in settings.kafka_brokers.split(",")],
         "broker_credentials": credentials,
         "broker_session_timeout": settings.kafka_session_s,
-        "broker_heartbeat_interval": settings.kafka_session_s / 5,
+        "broker_heartbeat_interval": settings.kafka_session_s / 10,
         "broker_request_timeout": max(30, settings.kafka_session_s),
         "broker_max_poll_records": 8,  # counts runs
         "consumer_auto_offset_reset": "none",  # positions come from the units' state

@@ -49,7 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kafka_password: str = ""
     kafka_ca_file: Path | None = None
     """Empty: the system's certificate authorities."""
-    kafka_session_s: int = 15
+    kafka_session_s: int = 10
     """How long a worker may be silent before the group gives its partitions to others."""
     log_format: Literal["auto", "text", "json"] = "auto"
     """auto: people's lines on a terminal, JSON otherwise."""
