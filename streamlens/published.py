@@ -1,6 +1,7 @@
 """A row of `/v1/metrics` as the topic `llm.metrics` carries it: the same names and units, made from a merged row."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -61,6 +62,7 @@ def _ms(us: float | None) -> float | None:
     return None if us is None else us / 1000
 
 
+@lru_cache(1024)
 def _time(us: int) -> str:
     return datetime.fromtimestamp(us / 1e6, UTC).isoformat().replace("+00:00", "Z")
 

@@ -5,7 +5,8 @@ from typing import Generic, TypeVar
 
 from streamlens.checkpoint.state import State
 
-_CACHED_ROWS = 200_000
+_CACHED_ROWS = 10_000
+"""Of one family in one partition; beyond, rows are read from the state again in the next epoch."""
 
 Row = TypeVar("Row")
 
@@ -33,6 +34,7 @@ class Windowed(Generic[Row]):
         self._cache: dict[bytes, Row] = {}
         self._dirty: dict[bytes, Row] = {}
         self._floor = 0
+        self._rested = -1
 
     def open(self, state: State) -> None:
         self._state = state
@@ -89,5 +91,8 @@ class Windowed(Generic[Row]):
 
     def rest(self, closed: int) -> None:
         """Rows of closed windows leave the memory; a later event finds them in the state."""
+        if closed == self._rested:
+            return
+        self._rested = closed
         for key in [key for key in self._cache if window_of(key) <= closed and key not in self._dirty]:
             del self._cache[key]

@@ -3,17 +3,21 @@
 import asyncio
 from contextlib import suppress
 
-MAX_PENDING = 200_000
+MAX_PENDING = 100_000
 """Records of one epoch, over all units of a stage, from which on agents wait for the checkpoint."""
+
+MAX_PENDING_ROWS = 50_000
+"""The same where each record may change a row of its own: epochs are held in memory several times over."""
 
 _INTERVALS_BEHIND = 4
 """With that many records still to read, an epoch is longer: rows that change all the time are written less often."""
 
 
 class Pace:
-    """Of one stage."""
+    """Of one stage, whose epochs have `max_pending` records at most, or a run more."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_pending: int = MAX_PENDING) -> None:
+        self._max_pending = max_pending
         self._pending = 0
         self._room, self._full = asyncio.Event(), asyncio.Event()
         self._room.set()
@@ -25,7 +29,7 @@ class Pace:
     def counted(self, records: int) -> None:
         """So many more records are in this epoch."""
         self._pending += records
-        if self._pending >= MAX_PENDING:
+        if self._pending >= self._max_pending:
             self._room.clear()
             self._full.set()
 
@@ -38,5 +42,5 @@ class Pace:
     async def end(self, interval_s: float, behind: int) -> None:
         """Wait until the epoch is to end; `behind` is how many records are still to be read."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(interval_s * (_INTERVALS_BEHIND if behind > MAX_PENDING else 1)):
+            async with asyncio.timeout(interval_s * (_INTERVALS_BEHIND if behind > self._max_pending else 1)):
                 await self._full.wait()

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from streamlens.checkpoint.appends import Appends, StageLogic
-from streamlens.checkpoint.pace import Pace
+from streamlens.checkpoint.pace import MAX_PENDING, MAX_PENDING_ROWS, Pace
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.store import Store
 from streamlens.checkpoint.takeover import check_sources, take_over
@@ -72,7 +72,7 @@ class Stage:
         self._snapshot_min_bytes = snapshot_min_bytes
         self._stores: dict[int, Store] = {}
         self._lock = asyncio.Lock()
-        self._pace = Pace()
+        self._pace = Pace(MAX_PENDING_ROWS if lagging_sink else MAX_PENDING)
         self._lost: dict[int, dict[TP, int]] = {}
         self._log: Log
         self._appends: Appends
