@@ -110,12 +110,21 @@ class Connection(msgspec.Struct, frozen=True):
                         last = _told(error)
                         if not error.retriable:
                             raise Unavailable(f"Kafka at {self.brokers} did not {wanted}: {last}") from error
+                    except RuntimeError as error:
+                        if not is_closed(error):
+                            raise
+                        last = "the connection was closed"
                     await asyncio.sleep(pause_s)
                     pause_s = min(pause_s * 2, _LAST_PAUSE_S)
         except TimeoutError:
             raise Unavailable(
                 f"Kafka at {self.brokers} did not {wanted} within {self.deadline_s:g} s: {last}"
             ) from None
+
+
+def is_closed(error: BaseException) -> bool:
+    """Whether uvloop says that a connection was closed, which aiokafka expects as an `OSError` only."""
+    return isinstance(error, RuntimeError) and "the handler is closed" in str(error)
 
 
 class KafkaClient:

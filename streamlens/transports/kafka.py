@@ -11,6 +11,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import ConsumerMessage
 
 from streamlens.errors import Unavailable
+from streamlens.kafka.connection import is_closed
 from streamlens.kafka.consumer import RunConsumer
 from streamlens.log import TP, Run
 from streamlens.transports.producer import Producer
@@ -38,6 +39,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
     def _left(self, coordination: "asyncio.Task[None]") -> None:
         # aiokafka tells of this only when records are asked for, and without partitions nobody asks.
         if not coordination.cancelled() and (error := coordination.exception()):
+            if is_closed(error):
+                error = Unavailable(f"the connection to the group was closed: {error}")
             self.consumer.app.runtime.fatal(error)
 
     async def commit_now(self, offsets: Mapping[TP, int]) -> None:
@@ -45,9 +48,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
         await self.call_thread(self._commit_now, offsets)
 
     async def _commit_now(self, offsets: Mapping[TP, int]) -> None:
-        await self._ensure_consumer().commit(
-            {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
-        )
+        try:
+            await self._ensure_consumer().commit(
+                {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+            )
+        except RuntimeError as error:
+            if not is_closed(error):
+                raise
+            raise KafkaConnectionError(str(error)) from error
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]  # faust's classes are untyped

@@ -15,6 +15,8 @@ import psutil
 from process_server import environ, free_port
 
 SESSION_S = 6
+_KILLED = -signal.SIGKILL
+"""Nobody but this suite kills, by a fault or a failpoint: not an end of its own."""
 _TESTS = str(Path(__file__).parents[1])
 END_S = 60.0
 """A worker that has not ended so long after SIGTERM hangs."""
@@ -90,7 +92,8 @@ class Worker:
         """Whether it ended by itself. Notes its last words."""
         if self._process is None or self._process.poll() is None:
             return False
-        self.ends.append(f"{self.name} ended with {self._process.returncode}: {self._last_line()}")
+        if self._process.returncode != _KILLED:
+            self.ends.append(f"{self.name} ended with {self._process.returncode}: {self._last_line()}")
         self._process = None
         return True
 
@@ -145,7 +148,7 @@ class Worker:
             process.send_signal(signal.SIGABRT)  # says where each thread is
             process.wait()
             raise AssertionError(f"{self.name} hung for {END_S:g} s after SIGTERM: see {self._log}") from None
-        if code not in (0, -signal.SIGTERM):  # which is all that it says before it has begun
+        if code not in (0, _KILLED, -signal.SIGTERM):  # which is all that it says before it has begun
             self.ends.append(f"{self.name} ended with {code} after SIGTERM: {self._last_line()}")
         return time.monotonic() - began
 
