@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from streamlens.cell import Cell
-from streamlens.events import Request, Response, decode
+from streamlens.events import Request, Response, decode, time_us
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.pricing import Prices, cost_pico
 from streamlens.simulate import synthetic
@@ -140,7 +140,10 @@ def test_the_pipelines_own_sums_agree_on_lively_traffic() -> None:
         request, response = decode("request", call.request()), decode("response", call.response())
         assert isinstance(request, Request)
         assert isinstance(response, Response)
-        asked, answered = RequestHalf.of(request), ResponseHalf.of(response)
+        asked, answered = (
+            RequestHalf.of(request, time_us(request.timestamp)),
+            ResponseHalf.of(response, time_us(response.timestamp)),
+        )
         rates = prices.rates(asked.provider, asked.model)
         cached = answered.cached_tokens, answered.cache_write_tokens
         cost = cost_pico(rates, asked.prompt_tokens, answered.completion_tokens, *cached) if rates else None
