@@ -1,11 +1,13 @@
 """Fixtures on a real Apache Kafka: one broker for the whole run, started by the first test that asks for it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from kafka_broker import KafkaBroker, temporary_broker
+from streamlens.kafka import KafkaLog
+from streamlens.kafka.consumer import RunConsumer
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +26,23 @@ def kafka(request: pytest.FixtureRequest) -> str:
         return given
     broker: KafkaBroker = request.getfixturevalue("kafka_broker")
     return broker.brokers
+
+
+@pytest.fixture
+async def log(kafka: str) -> AsyncIterator[KafkaLog]:
+    """The log on that broker."""
+    log = KafkaLog(kafka)
+    await log.start()
+    yield log
+    await log.stop()
+
+
+@pytest.fixture
+async def consumer(kafka: str) -> AsyncIterator[RunConsumer]:
+    """A consumer of runs without a group, to be told what it reads."""
+    consumer = RunConsumer(
+        bootstrap_servers=kafka, isolation_level="read_committed", auto_offset_reset="none", enable_auto_commit=False
+    )
+    await consumer.start()
+    yield consumer
+    await consumer.stop()

@@ -2,13 +2,13 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from aiokafka.structs import TopicPartition
 
+from kafka_fixtures import consumer, log
 from log_contract import make_topic
 from streamlens.kafka import fetcher as fetcher_module
 from streamlens.kafka.consumer import RunConsumer
@@ -22,23 +22,7 @@ from streamlens.transports.local import Consumer
 
 LARGE, SMALL, ROUND, ROUNDS = 2_000, 20, 250, 40
 
-
-@pytest.fixture
-async def log(kafka: str) -> AsyncIterator[KafkaLog]:
-    log = KafkaLog(kafka)
-    await log.start()
-    yield log
-    await log.stop()
-
-
-@pytest.fixture
-async def consumer(kafka: str) -> AsyncIterator[RunConsumer]:
-    consumer = RunConsumer(
-        bootstrap_servers=kafka, isolation_level="read_committed", auto_offset_reset="none", enable_auto_commit=False
-    )
-    await consumer.start()
-    yield consumer
-    await consumer.stop()
+__all__ = ["consumer", "log"]
 
 
 async def fill(log: Log, large: TP, small: TP) -> None:

@@ -4,17 +4,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from kafka_fixtures import log
 from log_contract import LogContract, Reopen
 from streamlens.kafka import KafkaLog
 from streamlens.log import Log
 
-
-@pytest.fixture
-async def log(kafka: str) -> AsyncIterator[KafkaLog]:
-    log = KafkaLog(kafka)
-    await log.start()
-    yield log
-    await log.stop()
+__all__ = ["log"]
 
 
 @pytest.fixture
@@ -29,8 +24,8 @@ async def reopen(kafka: str) -> AsyncIterator[Reopen]:
         return opened[-1]
 
     yield reopen
-    for log in opened:
-        await log.stop()
+    for each in opened:
+        await each.stop()
 
 
 class TestContract(LogContract):

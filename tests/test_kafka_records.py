@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import struct
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
+from kafka_fixtures import consumer, log
 from log_contract import make_topic, numbered, read_all, records
 from streamlens.kafka import KafkaLog
 from streamlens.kafka.consumer import RunConsumer
@@ -25,6 +26,8 @@ from streamlens.log import TP, Run
 CODECS = {None: 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 A = TopicPartition("a", 0)
 _numbers = itertools.count()
+
+__all__ = ["consumer", "log"]
 
 
 def batch(first: int, offsets: Sequence[int], *, codec: int = 0, last: int | None = None, **fields: Any) -> bytes:
@@ -107,24 +110,6 @@ def test_a_flipped_byte_is_refused() -> None:
 
 
 # -- on a real broker --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-async def log(kafka: str) -> AsyncIterator[KafkaLog]:
-    log = KafkaLog(kafka)
-    await log.start()
-    yield log
-    await log.stop()
-
-
-@pytest.fixture
-async def consumer(kafka: str) -> AsyncIterator[RunConsumer]:
-    consumer = RunConsumer(
-        bootstrap_servers=kafka, isolation_level="read_committed", auto_offset_reset="none", enable_auto_commit=False
-    )
-    await consumer.start()
-    yield consumer
-    await consumer.stop()
 
 
 async def all_runs(consumer: RunConsumer, tp: TP, end: int, offset: int = 0) -> list[Run]:

@@ -7,18 +7,13 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from kafka_fixtures import log
 from log_contract import records
 from streamlens.errors import BadEvent, BadSetting
 from streamlens.kafka import KafkaLog
 from streamlens.log import TP, Record, TopicSpec
 
-
-@pytest.fixture
-async def log(kafka: str) -> AsyncIterator[KafkaLog]:
-    log = KafkaLog(kafka)
-    await log.start()
-    yield log
-    await log.stop()
+__all__ = ["log"]
 
 
 @pytest.fixture
