@@ -1,8 +1,9 @@
 """What strikes where: for each kind of safeguard the faults, and the settings, under which it is needed soon."""
 
 import asyncio
+import random
 from collections.abc import Callable, Mapping, Sequence
-from signal import Signals
+from contextlib import suppress
 from typing import NamedTuple
 
 from chaos import failpoints, faults, generator, verdict
@@ -11,10 +12,10 @@ from streamlens.checkpoint import unit
 from streamlens.checkpoint.appends import Appends
 from streamlens.checkpoint.stage import Stage
 from streamlens.checkpoint.unit import Unit
-from streamlens.kafka.log import KafkaLog
+from streamlens.errors import Unavailable
 from streamlens.log import UNKNOWN_OFFSET
 
-_AT_ONCE_S = {"worker": (1.0, 4.0), "broker": (2.0, 6.0), "postgres": (1.0, 3.0)}
+_AT_ONCE_S = {"worker": (1.0, 4.0), "broker": (2.0, 6.0), "postgres": (0.2, 1.5)}
 
 
 class Aim(NamedTuple):
@@ -25,8 +26,9 @@ class Aim(NamedTuple):
     seconds: float = 45.0
     workers: int = 3
     steps: tuple[str, ...] = ()
-    """The failpoints, where a kind is of these. All are struck as `strikes` says."""
-    strikes: tuple[Signals, Signals] = (KILL, STOP)
+    """The failpoints, where a kind is of these."""
+    is_freezing: bool = False
+    """No failpoint kills: all stop the worker, until others own its partitions."""
     passes: int = 12
     """It strikes at one of the first so many."""
     lulls_s: Mapping[str, tuple[float, float]] = _AT_ONCE_S
@@ -38,17 +40,18 @@ class Aim(NamedTuple):
     def set(self) -> None:
         """Narrow this process' suite to the aim."""
         faults.LULLS_S.update(self.lulls_s)
-        verdict.CAUGHT_UP_S = 60.0
+        verdict.CAUGHT_UP_S = 45.0
         if self.steps:
             steps = {name: failpoints.STEPS[name] for name in self.steps}
             steps = {name: step._replace(passes=min(step.passes, self.passes)) for name, step in steps.items()}
-            vars(faults).update(STEPS=steps, KILL=self.strikes[0], STOP=self.strikes[1])
+            vars(faults).update(STEPS=steps, KILL=STOP if self.is_freezing else KILL)
         self.prepare()
 
 
 def _cut_frames() -> None:
     """Small parts, each an append of its own, on a slow log: a frame is under way for a while."""
-    _small_parts()
+    _defaults(Unit)["part_bytes"] = 512
+    unit.SNAPSHOT_PIECE_BYTES = 4 << 10
     own = Appends.own
 
     async def one_by_one(self: Appends, records: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
@@ -64,15 +67,41 @@ def _cut_frames() -> None:
     Appends.own = one_by_one  # type: ignore[method-assign]
 
 
-def _small_parts() -> None:
-    """Snapshots take many epochs, and frames have many parts."""
+def _small_snapshots() -> None:
+    """Snapshots all the time, each over several epochs."""
+    _defaults(Stage)["snapshot_min_bytes"] = 16 << 10
     _defaults(Unit)["part_bytes"] = 4 << 10
-    unit.SNAPSHOT_PIECE_BYTES = 12 << 10
+    unit.SNAPSHOT_PIECE_BYTES = 24 << 10
 
 
-def _silent_broker() -> None:
-    """A log that gives up after a second instead of ten."""
-    _defaults(KafkaLog)["deadline_s"] = 1.0
+def _lost_appends() -> None:
+    """Of ten appends to changelogs one is lost, and of another one the answer."""
+    own = Appends.own
+
+    async def lose_some(self: Appends, records: Mapping[int, Sequence[bytes]]) -> dict[int, int]:
+        lost = dict.fromkeys(records, UNKNOWN_OFFSET)
+        drawn = random.random()
+        if drawn < 0.1:
+            return lost
+        bases = await own(self, records)
+        return lost if drawn < 0.2 else bases
+
+    Appends.own = lose_some  # type: ignore[method-assign]
+
+
+def _straying_consumer() -> None:
+    """A consumer that goes back, or skips to the end, without being asked."""
+    tick = Stage.tick
+
+    async def tick_and_stray(self: Stage) -> None:
+        await tick(self)
+        with suppress(Unavailable):
+            ends = await self._log.offsets(list(self.source_offsets()))
+            for tp, offset in self.source_offsets().items():
+                if random.random() < 0.1:
+                    self._member.seek_now(tp, random.choice((max(ends[tp][0], offset - 20), ends[tp][1])))
+
+    Stage.tick = tick_and_stray  # type: ignore[method-assign]
 
 
 def _expiring_windows() -> None:
@@ -96,7 +125,7 @@ def _defaults(owner: type) -> dict[str, object]:
     return defaults
 
 
-SLOW_S = {"worker": (8.0, 14.0)}
+_SLOW_S = {"worker": (8.0, 14.0)}
 """For stock Faust: enough time to recover and to commit between two faults."""
 _LINES = (
     ("STREAMLENS_JOIN_TIMEOUT_S", "0"),
@@ -104,18 +133,19 @@ _LINES = (
     ("STREAMLENS_ALLOWED_LATENESS_S", "3"),
 )
 _ALL = (
-    Aim("nothing", ("postgres_sessions",), 20.0),
+    Aim("ended sessions", ("postgres_sessions",), 20.0),
     Aim("zombies", ("worker_freeze",)),
     Aim(
         "frozen before the append",
         ("worker_failpoint",),
         60.0,
         steps=("before the append",),
-        strikes=(STOP, STOP),
+        is_freezing=True,
         passes=2,
         environ=(("STREAMLENS_CHECKPOINT_INTERVAL_S", "5"),),
     ),
-    Aim("silent broker", ("broker_freeze", "broker_kill", "worker_kill"), tune=_silent_broker),
+    Aim("lost appends", ("worker_kill", "worker_wiped"), tune=_lost_appends),
+    Aim("a straying consumer", ("worker_freeze",), tune=_straying_consumer),
     Aim("cut frames", ("worker_kill", "worker_wiped"), tune=_cut_frames),
     Aim(
         "crashes",
@@ -128,16 +158,15 @@ _ALL = (
             "before publishing",
             "before the commit",
         ),
-        strikes=(KILL, KILL),
     ),
     Aim("postgres away", ("postgres_kill", "worker_wiped")),
     Aim(
         "frozen while publishing",
         ("worker_failpoint",),
         steps=("before publishing", "before the rows"),
-        strikes=(STOP, STOP),
+        is_freezing=True,
     ),
-    Aim("lost disks", ("worker_wiped",), tune=_small_parts),
+    Aim("lost disks", ("worker_wiped",), 60.0, lulls_s={"worker": (4.0, 8.0)}, tune=_small_snapshots),
     Aim(
         "expiring windows",
         ("postgres_sessions",),
@@ -147,9 +176,16 @@ _ALL = (
         prepare=_fresh_events,
     ),
 )
+_CALM_S = {"postgres": (20.0, 20.0)}
+_ALONE = Aim("stock: one worker", ("postgres_sessions",), 20.0, 1, lulls_s=_CALM_S)
+_KILLED = Aim("stock: one worker, kills", ("worker_kill",), 45.0, 1, lulls_s=_SLOW_S)
 STOCK = (
-    Aim("stock, nothing", ("postgres_sessions",), 20.0, lulls_s={"postgres": (20.0, 20.0)}),
-    Aim("stock, kills", ("worker_kill",), lulls_s=SLOW_S),
-    Aim("stock, zombies", ("worker_freeze",), lulls_s=SLOW_S),
+    (_ALONE, "at_least_once", True),
+    (_KILLED, "at_least_once", False),
+    (Aim("stock: two workers, zombies", ("worker_freeze",), lulls_s=_SLOW_S), "at_least_once", False),
+    (_ALONE, "exactly_once", True),
+    (_KILLED, "exactly_once", False),
+    (Aim("stock: two workers", ("postgres_sessions",), 20.0, lulls_s=_CALM_S), "exactly_once", False),
 )
-AIMS = {aim.name: aim for aim in (*_ALL, *STOCK)}
+"""The faults, Faust's guarantee, and whether its rows should be right."""
+AIMS = {aim.name: aim for aim in (*_ALL, *(aim for aim, _, _ in STOCK))}

@@ -10,6 +10,7 @@ code 1 when one survives, or when a control is not exact.
 import argparse
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,8 @@ SEEDS = (1, 2, 3)
 RATE = 300.0
 STOCK_RATE = 200.0
 _LIMIT_S = 300.0
-_SHOWN = 100
+_SHOWN = 110
+_TIME = re.compile(r"datetime\.datetime\((?:\d+, ){3}(\d+), (\d+), tzinfo=datetime\.timezone\.utc\)")
 
 
 class Trial(NamedTuple):
@@ -52,11 +54,9 @@ def trials(only: str) -> list[Trial]:
         if only in ("", each.name, each.aim.name)
     ]
     controls = {trial.aim.name: Trial(UNCHANGED, "nothing", trial.aim, True) for trial in chosen}
-    calm, *struck = STOCK
     stock = [
-        Trial(guarantee, f"all: stock Faust, {guarantee}", aim, aim is calm)
-        for guarantee in GUARANTEES
-        for aim in (calm, *struck)
+        Trial(guarantee, f"all: stock Faust, {guarantee}", aim, is_exact)
+        for aim, guarantee, is_exact in STOCK
         if only in ("", guarantee, aim.name)
     ]
     return [*controls.values(), *chosen, *stock]
@@ -87,7 +87,7 @@ def outcome(trial: Trial, seed: int) -> list[str]:
 
 def shortened(sentence: str) -> str:
     """The beginning of a difference, fit for a table."""
-    sentence = sentence.replace("|", "/")
+    sentence = _TIME.sub(r"\1:\2", sentence.replace("|", "/"))
     return sentence if len(sentence) <= _SHOWN else f"{sentence[:_SHOWN]}…"
 
 
@@ -103,7 +103,9 @@ def attempt(spelled: str, seed: int) -> list[str]:
         return asyncio.run(stock.wrong())
     run = Run(seed, minutes, aim.workers, RATE, aim.kinds, environ=environ, early=True)
     try:
-        return asyncio.run(run.result()).wrong
+        result = asyncio.run(run.result())
+        print(*(f"{count} {said}" for said, count in result.said.items()), sep=", ")
+        return result.wrong
     finally:
         shutil.rmtree(run._directory, ignore_errors=True)
 

@@ -12,12 +12,11 @@ from chaos.generator import Generator
 from chaos.kafka import KafkaCluster
 from chaos.run import Run, _now_us
 from chaos.stock import FIELDS, SCHEMA
-from streamlens.errors import Unavailable
 from streamlens.simulate.oracle import KEY, Row, compare
 
-SETTLED_S = 15.0
+SETTLED_S = 30.0
 """Rows that have not changed for so long, with every event read, are the job's answer."""
-_PATIENCE_S = 75.0
+_PATIENCE_S = 90.0
 
 
 class StockRun(Run):
@@ -43,32 +42,31 @@ class StockRun(Run):
         return False  # Only the end tells: nothing here says what must hold on the way.
 
     async def _differences(self, generator: Generator) -> list[str]:
+        """Wait for the right rows; for others until they rest with every event read, or stand still for too long."""
         expected = [{name: row[name] for name in (*KEY, *FIELDS)} for row in generator.rows()]
         rows: Sequence[Row] = []
-        changed = began = time.monotonic()
-        while (now := time.monotonic()) - changed < SETTLED_S:
-            seen = await _rows(self._cluster)
-            if seen != rows:
+        unread, changed = 0, time.monotonic()
+        deadline = changed + _PATIENCE_S
+        while (now := time.monotonic()) < deadline:
+            if (seen := await _rows(self._cluster)) != rows:
                 rows, changed = seen, now
             if not (found := compare(expected, rows)):
                 return []
-            if now - began > _PATIENCE_S:
+            if unread := await self._unread():
+                changed = now
+            elif now - changed > SETTLED_S:
                 break
             await asyncio.sleep(0.5)
         more = sum(row["calls"] for row in rows) - sum(row["calls"] for row in expected)
         total = f"{abs(more)} calls too {'many' if more > 0 else 'few'} of {sum(row['calls'] for row in expected)}"
-        return [f"{total}; {found[0]}", *found[1:], *await self._unread()]
+        return [total + (f", {unread} events not acknowledged" if unread else ""), *found]
 
-    async def _unread(self) -> list[str]:
-        """Whether events were left unread: then the job stands still."""
+    async def _unread(self) -> int:
+        """Events that the job has not acknowledged: it stands still, or is under way."""
         assert isinstance(self._cluster, KafkaCluster)
         log = self._cluster.log
-        try:
-            offsets, committed = await log.offsets(SOURCES), await log.committed(GROUP)
-        except Unavailable as error:
-            return [str(error)]
-        lag = sum(end - committed.get(tp, start) for tp, (start, end) in offsets.items())
-        return [f"{lag} events were never acknowledged"] if lag else []
+        offsets, committed = await log.offsets(SOURCES), await log.committed(GROUP)
+        return sum(end - committed.get(tp, start) for tp, (start, end) in offsets.items())
 
 
 async def _execute(cluster: Cluster, statement: str) -> None:
