@@ -146,7 +146,7 @@ def _on_kafka(settings: Settings) -> dict[str, Any]:
         "broker_session_timeout": settings.kafka_session_s,
         "broker_heartbeat_interval": settings.kafka_session_s / 10,
         "broker_request_timeout": max(30, settings.kafka_session_s),
-        "broker_max_poll_records": 8,  # counts runs
+        "broker_max_poll_records": 32,  # counts runs
         "consumer_auto_offset_reset": "none",  # positions come from the units' state
         "consumer_group_instance_id": member,
         "canonical_url": f"http://{member}.worker",  # must not change for a static member: without the port

@@ -54,6 +54,19 @@ async def test_kafkas_inputs_come_side_by_side(log: KafkaLog, consumer: RunConsu
     assert apart <= 2 * MAX_RECORDS
 
 
+async def test_no_partition_starves_at_the_limit(log: KafkaLog, consumer: RunConsumer) -> None:
+    topic = await make_topic(log, 4)
+    tps = [TP(topic, partition) for partition in range(4)]
+    await log.append({tp: [Record(None, b"%d" % number) for number in range(20 * MAX_RECORDS)] for tp in tps})
+    start_at(consumer, *tps)
+    served: set[int] = set()
+    for _ in range(12):
+        found = await consumer.getruns(timeout_ms=10_000, max_records=1)
+        assert sum(map(len, found.values())) == 1
+        served |= {tp.partition for tp in found}
+    assert served == {0, 1, 2, 3}
+
+
 async def test_an_input_at_its_end_holds_nothing_back(log: KafkaLog, consumer: RunConsumer) -> None:
     busy, silent = TP(await make_topic(log, 1), 0), TP(await make_topic(log, 1), 0)
     await log.append({busy: [Record(None, b"1")]})

@@ -6,7 +6,7 @@ smaller records would run ahead, and all that it brings would have to wait in th
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -31,6 +31,7 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
     _idle_wait_ms: int
     _held_since: dict[tuple[bool, int], float]
     _lingers: bool
+    _calls: int
 
     @classmethod
     def turn(cls, fetcher: Fetcher) -> None:
@@ -40,6 +41,7 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
         fetcher._idle_wait_ms = fetcher._fetch_max_wait_ms
         fetcher._held_since = {}
         fetcher._lingers = False
+        fetcher._calls = 0
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> bool:
         try:
@@ -94,11 +96,16 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
         for tp in partitions:
             groups[tp[0] in INPUTS, tp[1]].append(tp)
         found: dict[TopicPartition, list[Run]] = {}
-        for group, members in groups.items():
-            for _ in range(min(_RUNS_PER_GROUP, limit)):
-                tp = self._next(group, members)
+        # Each call begins with another group: at the limit, those that come late would starve.
+        turns = deque(groups)
+        turns.rotate(self._calls)
+        self._calls += 1
+        for _ in range(_RUNS_PER_GROUP):
+            for group in list(turns):
+                tp = self._next(group, groups[group]) if limit > 0 else None
                 if tp is None:
-                    break
+                    turns.remove(group)
+                    continue
                 result = self._records[tp]
                 if type(result) is not FetchResult:
                     if not found:
