@@ -88,6 +88,9 @@ async def test_an_input_that_brings_nothing_is_waited_for_only_so_long(
     monkeypatch.setattr(fetcher_module, "_HELD_S", 1e9)
     start_at(consumer, busy, stuck)
     assert await consumer.getruns(timeout_ms=300) == {}
+    assert consumer._fetcher._held_since
+    assert await consumer.getruns(TopicPartition("another", 1), timeout_ms=0) == {}
+    assert not consumer._fetcher._held_since, "of what was taken away"
     monkeypatch.setattr(fetcher_module, "_HELD_S", 0.0)
     assert (await consumer.getruns(timeout_ms=10_000))[TopicPartition(*busy)][0].values == [b"1"]
 

@@ -95,6 +95,7 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
         groups: dict[tuple[bool, int], list[TopicPartition]] = defaultdict(list)
         for tp in partitions:
             groups[tp[0] in INPUTS, tp[1]].append(tp)
+        self._held_since = {group: since for group, since in self._held_since.items() if group in groups}
         found: dict[TopicPartition, list[Run]] = {}
         # Each call begins with another group: at the limit, those that come late would starve.
         turns = deque(groups)
