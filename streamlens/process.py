@@ -50,6 +50,7 @@ def run(settings: Settings, *, demo: bool = False, level: int = logging.INFO) ->
     except OSError as error:
         raise BadSetting(f"STREAMLENS_DATA_DIR: {error}") from None
     asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # before Faust makes a loop
+    gc.disable()  # imports leave little garbage; looking for it is a tenth of the start
     import faust
 
     from streamlens.app import app
@@ -70,9 +71,9 @@ def run(settings: Settings, *, demo: bool = False, level: int = logging.INFO) ->
 
 def _spare_the_collector() -> None:
     """Few of our objects form cycles, and all were looked at again and again: a quarter of the time at full load."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+    gc.enable()
 
 
 async def _nothing() -> None:

@@ -97,6 +97,7 @@ class Stage:
             self._lost.clear()
             await asyncio.gather(*(self._take_over(p) for p in partitions if p not in self.units))
         RECOVERY_SECONDS.set((self._clock_us() - began_us) / 1e6)
+        self._pace.taken_over()
         self.on_checkpoint()  # rows may wait in what was taken over
 
     def source_offsets(self) -> dict[TP, int]:
