@@ -14,10 +14,13 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult, Part
 from aiokafka.structs import TopicPartition
 
 from streamlens.kafka.records import RunRecords
-from streamlens.log import FEW_RECORDS, LINGER_S, Run
+from streamlens.log import Run
 from streamlens.topics import INPUTS
 
 _RUNS_PER_GROUP = 4
+_ENOUGH_BYTES = 256 << 10
+_IDLE_WAIT_MS = 150
+"""A broker gathers so much, or for so long, before it answers: a run of one record costs as much as one of hundreds."""
 _BUSY_WAIT_MS = 5
 """How long a broker may keep a fetch waiting while other partitions' records are at hand."""
 _HELD_S = 1.0
@@ -28,9 +31,7 @@ _HELD_POLL_S = 0.02
 class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
     """A fetcher whose buffered results hold `RunRecords`. An `AIOKafkaConsumer`'s own becomes one by `turn`."""
 
-    _idle_wait_ms: int
     _held_since: dict[tuple[bool, int], float]
-    _lingers: bool
     _calls: int
 
     @classmethod
@@ -38,9 +39,8 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
         """Before its first request."""
         fetcher.__class__ = cls
         fetcher._prefetch_backoff = 0  # It waits until all that was fetched is taken.
-        fetcher._idle_wait_ms = fetcher._fetch_max_wait_ms
+        fetcher._fetch_min_bytes = _ENOUGH_BYTES
         fetcher._held_since = {}
-        fetcher._lingers = False
         fetcher._calls = 0
 
     async def _proc_fetch_request(self, assignment: Any, node_id: int, request: Any) -> bool:
@@ -55,7 +55,7 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
 
     def _get_actions_per_node(self, assignment: Any) -> Any:
         # There is one request to a broker at a time: what is drained next must not wait for what is idle.
-        self._fetch_max_wait_ms = _BUSY_WAIT_MS if self._records else self._idle_wait_ms
+        self._fetch_max_wait_ms = _BUSY_WAIT_MS if self._records else _IDLE_WAIT_MS
         return super()._get_actions_per_node(assignment)
 
     async def fetched_records(
@@ -66,15 +66,12 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
     ) -> dict[TopicPartition, list[Run]]:
         """As aiokafka's, but about `max_records` runs, in the order of their time within a partition's inputs."""
         deadline = time.monotonic() + timeout
-        if self._lingers and timeout > LINGER_S:
-            await asyncio.sleep(LINGER_S)
         while True:
             if self._subscriptions.reassignment_in_progress:
                 await self._subscriptions.wait_for_assignment()
             found = self._take(partitions or self._assigned(), max_records or 1 << 30)
             left = deadline - time.monotonic()
             if found or left <= 0:
-                self._lingers = 0 < sum(len(run.values) for runs in found.values() for run in runs) < FEW_RECORDS
                 return found
             waiter = self._create_fetch_waiter()
             done, _ = await asyncio.wait([waiter], timeout=min(left, _HELD_POLL_S) if self._held_since else left)
