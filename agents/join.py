@@ -3,7 +3,7 @@
 Late, repeated and bad events are booked in the ledger; what can't be counted goes to the dead letters.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,7 @@ from streamlens.misplaced import check_place
 from streamlens.partitioner import cached_partition_of
 from streamlens.pricing import Prices, cost_pico
 from streamlens.runtime import clock_us
-from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, PARTIALS, Partial, encode_closed, encode_partial
+from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, PARTIALS, Packer, encode_closed
 from streamlens.watermark import Lines, Watermark
 from tables import ledger, letters, partials
 from tables.ledger import NOBODY, Entry, Ledger
@@ -54,7 +54,7 @@ class Join:
         self._ledger = Ledger()
         self._letters = Letters()
         self._offsets: Mapping[str, int] = {}
-        self._since_ms = self._published_since_ms = 0
+        self.since_ms = self._published_since_ms = 0  # when the oldest event of the epoch was appended
         self._watermark: Watermark
         self._state: State
         self._expired = -1
@@ -83,7 +83,7 @@ class Join:
 
     def apply(self, topic: str, run: Run) -> None:
         kind, tp = INPUTS[topic], TP(topic, self._partition)
-        self._since_ms = self._since_ms or run.appended_ms
+        self.since_ms = self.since_ms or run.appended_ms
         now_us = self._options.clock_us()
         latest_us = now_us + self._options.max_future_us
         highest_us = self._watermark.highest_us.get(topic, 0)
@@ -121,7 +121,7 @@ class Join:
             self._expire(expired)
 
     def flush(self) -> bytes:
-        self._published_since_ms, self._since_ms = self._since_ms, 0
+        self._published_since_ms, self.since_ms = self.since_ms, 0
         self._rows.clear()
         for half in self._pending.new():
             self._ledger.wait(*self._place(half))
@@ -135,13 +135,17 @@ class Join:
             self._state.put(CLOSED_KEY, announcement)
         return self._watermark.encode()
 
-    def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
-        if key[:1] == letters.PREFIX:
-            return [(TP(DEAD_LETTERS, self._partition), Record(key[1:], value))]
-        record = Record(key, encode_partial(Partial(self._partition, *version, key, value, self._published_since_ms)))
-        if key == CLOSED_KEY:
-            return [(TP(PARTIALS, q), record) for q in range(self._options.partitions)]
-        return [(TP(PARTIALS, cached_partition_of(key[5:], self._options.partitions)), record)]
+    def render(self, outputs: Iterable[tuple[bytes, bytes]], version: Version) -> Iterator[tuple[TP, Record]]:
+        partitions, packer = self._options.partitions, Packer(self._partition, version, self._published_since_ms)
+        for key, value in outputs:
+            if key[:1] == letters.PREFIX:
+                yield TP(DEAD_LETTERS, self._partition), Record(key[1:], value)
+                continue
+            for q in range(partitions) if key == CLOSED_KEY else (cached_partition_of(key[5:], partitions),):
+                if record := packer.add(q, key, value):
+                    yield TP(PARTIALS, q), record
+        for q, record in packer.rest():
+            yield TP(PARTIALS, q), record
 
     @property
     def watermark_us(self) -> int:

@@ -3,7 +3,7 @@
 Which rows are final, and which expire, follows only from what the partitions of stage one announce, never from a clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -15,7 +15,7 @@ from streamlens.log import TP, Record, Run
 from streamlens.partitioner import cached_partition_of
 from streamlens.postgres.rows import LedgerRow, MetricRow
 from streamlens.published import metric_record
-from streamlens.topics import CLOSED_KEY, METRICS, PARTIALS, Partial, decode_closed, decode_partial
+from streamlens.topics import CLOSED_KEY, METRICS, PARTIALS, decode_closed, decode_partials
 from tables import ledger, partials
 from tables.ledger import tenant_of
 from tables.partials import series_of
@@ -55,7 +55,7 @@ class Windows:
         self._announced: dict[int, Closed] = {}
         self._closed = self._expired = self._finalised = -1
         self._state: State
-        self._since_ms = 0
+        self.since_ms = 0  # when the oldest event of the epoch was appended
         self._rendered: dict[bytes, MetricRow] = {}  # what was published last, for the sink that comes after
         self.unwritten_since_ms = 0
         """When the oldest event was appended whose row is not yet in Postgres, as far as it is known; 0: none."""
@@ -75,24 +75,25 @@ class Windows:
 
     def apply(self, topic: str, run: Run) -> None:
         for raw in run.values:
-            partial = decode_partial(raw)
-            if partial.key == CLOSED_KEY:
-                self._announce(partial)
-            elif window_of(partial.key) <= self._expired:
-                self.dropped += 1
-            else:
-                family = self._rows if partial.key[:1] == partials.PREFIX else self._ledger
-                slot = Slot((partial.generation, partial.epoch), partial.content)
-                if family.look(partial.key).accept(partial.partition, slot):
-                    family.change(partial.key)
-                    self._since_ms = self._since_ms or partial.appended_ms
+            sent = decode_partials(raw)
+            partition, version = sent.partition, (sent.generation, sent.epoch)
+            for key, content in sent.rows:
+                if key == CLOSED_KEY:
+                    self._announce(partition, version, content)
+                elif window_of(key) <= self._expired:
+                    self.dropped += 1
+                else:
+                    family = self._rows if key[:1] == partials.PREFIX else self._ledger
+                    if family.look(key).accept(partition, Slot(version, content)):
+                        family.change(key)
+                        self.since_ms = self.since_ms or sent.appended_ms
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
         """Nothing: this stage has no clock."""
 
     def flush(self) -> bytes:
         self._rendered.clear()
-        self.unwritten_since_ms, self._since_ms = self.unwritten_since_ms or self._since_ms, 0
+        self.unwritten_since_ms, self.since_ms = self.unwritten_since_ms or self.since_ms, 0
         if self._closed > self._finalised:
             for key in list(self._rows.keys(self._finalised + 1, self._closed)):
                 self._rows.change(key)
@@ -106,15 +107,16 @@ class Windows:
         self._ledger.rest(self._closed)
         return msgspec.msgpack.encode((self.dropped, self._finalised))
 
-    def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
-        if key[:1] != partials.PREFIX:
-            return []
-        row = self._metric(key, value, version)
-        if len(self._rendered) < _RENDERED_ROWS:
-            self._rendered[key] = row
-        record = metric_record(row)
-        assert record.key is not None
-        return [(TP(METRICS, cached_partition_of(record.key, self._options.partitions)), record)]
+    def render(self, outputs: Iterable[tuple[bytes, bytes]], version: Version) -> Iterator[tuple[TP, Record]]:
+        for key, value in outputs:
+            if key[:1] != partials.PREFIX:
+                continue
+            row = self._metric(key, value, version)
+            if len(self._rendered) < _RENDERED_ROWS:
+                self._rendered[key] = row
+            record = metric_record(row)
+            assert record.key is not None
+            yield TP(METRICS, cached_partition_of(record.key, self._options.partitions)), record
 
     def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow:
         """An output as Postgres gets it."""
@@ -132,13 +134,11 @@ class Windows:
 
     # -- how far it is closed ------------------------------------------------------------------------------------
 
-    def _announce(self, partial: Partial) -> None:
-        version = (partial.generation, partial.epoch)
-        if version <= self._announced.get(partial.partition, Closed()).version:
+    def _announce(self, partition: int, version: Version, content: bytes) -> None:
+        if version <= self._announced.get(partition, Closed()).version:
             return
-        closed = Closed(version, *decode_closed(partial.content))
-        self._announced[partial.partition] = closed
-        self._state.put(closed_key(partial.partition), encode_closed_slot(closed))
+        closed = self._announced[partition] = Closed(version, *decode_closed(content))
+        self._state.put(closed_key(partition), encode_closed_slot(closed))
         self._follow()
 
     def _follow(self) -> None:

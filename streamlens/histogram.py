@@ -6,10 +6,13 @@ merge by addition. The SQL function `histogram_quantile` follows the same rules.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import ceil, exp2, log2
 
 SCALE = 5
 _BUCKETS_PER_DOUBLING = 1 << SCALE
+_ZERO = -2
+"""Stands for the bucket of zeros: the lowest index of an integer above 0 is -1."""
 
 
 def index(value: int) -> int:
@@ -17,6 +20,7 @@ def index(value: int) -> int:
     return ceil(log2(value) * _BUCKETS_PER_DOUBLING) - 1
 
 
+@lru_cache(4096)  # all buckets of 64 bits, and more
 def representative(bucket: int) -> float:
     """The value that stands for a bucket: the harmonic mean of its bounds, where the relative error is smallest."""
     low = exp2(bucket / _BUCKETS_PER_DOUBLING)
@@ -34,16 +38,17 @@ def quantiles(
     count = zero + sum(buckets.values())
     if count == 0:
         return [None] * len(qs)
+    if low == high:
+        return [float(low)] * len(qs)
     found: list[float | None] = []
-    ascending = iter(sorted(buckets.items()))
-    seen, value = zero, 0.0
+    ascending = iter(sorted(buckets))
+    seen, bucket = zero, _ZERO
     for q in qs:
-        rank = max(1, ceil(q * count))
+        rank = ceil(q * count) or 1
         while seen < rank:
-            bucket, more = next(ascending)
-            seen += more
-            value = min(max(representative(bucket), low), high)
-        found.append(value)
+            bucket = next(ascending)
+            seen += buckets[bucket]
+        found.append(0.0 if bucket == _ZERO else min(max(representative(bucket), low), high))
     return found
 
 

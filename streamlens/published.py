@@ -2,64 +2,95 @@
 
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
 
-import orjson
+import msgspec
 
-from streamlens.histogram import quantile, quantiles
 from streamlens.log import Record
 from streamlens.postgres.rows import MetricRow
 
 _PICO = 1e12
 
 
+class Metric(msgspec.Struct, frozen=True, gc=False):
+    """The fields, in the order in which they are written. Latencies in milliseconds; None: without values."""
+
+    tenant_id: str
+    route: str
+    model: str
+    window_start: str
+    window_end: str
+    requests: int
+    errors: int
+    error_rate: float
+    avg_latency_ms: float
+    p50_latency_ms: float | None
+    p95_latency_ms: float | None
+    p99_latency_ms: float | None
+    min_latency_ms: float
+    max_latency_ms: float
+    p95_ttft_ms: float | None
+    avg_prompt_tokens: float
+    avg_completion_tokens: float
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    estimated_cost_usd: float | None
+    """None when nothing was priced."""
+    unpriced: int
+    revision: int
+    final: bool
+
+
 def metric_record(row: MetricRow) -> Record:
     """The record of one revision. Readers keep the highest `revision` of a key and window."""
-    key = "|".join(_escaped(name) for name in (row.tenant_id, row.route, row.model))
-    return Record(key.encode(), orjson.dumps(metric(row)))
+    return Record(metric_key(row.tenant_id, row.route, row.model), _encode(metric(row)))
 
 
-def metric(row: MetricRow) -> dict[str, Any]:
-    """The row's fields; latencies in milliseconds, cost in USD (None when nothing was priced)."""
+def metric(row: MetricRow) -> Metric:
+    """What the row says."""
     cell = row.cell
-    calls = max(cell.calls, 1)
-    latency = quantiles(_QS, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)
-    ttft = quantile(0.95, cell.ttft_zero, cell.ttft, cell.ttft_min_us, cell.ttft_max_us)
-    return {
-        "tenant_id": row.tenant_id,
-        "route": row.route,
-        "model": row.model,
-        "window_start": _time(row.window_start_us),
-        "window_end": _time(row.window_start_us + row.window_us),
-        "requests": cell.calls,
-        "errors": cell.errors,
-        "error_rate": cell.errors / calls,
-        "avg_latency_ms": cell.latency_sum_us / calls / 1000,
-        "p50_latency_ms": _ms(latency[0]),
-        "p95_latency_ms": _ms(latency[1]),
-        "p99_latency_ms": _ms(latency[2]),
-        "min_latency_ms": cell.latency_min_us / 1000,
-        "max_latency_ms": cell.latency_max_us / 1000,
-        "p95_ttft_ms": _ms(ttft),
-        "avg_prompt_tokens": cell.prompt_tokens / calls,
-        "avg_completion_tokens": cell.completion_tokens / calls,
-        "prompt_tokens": cell.prompt_tokens,
-        "completion_tokens": cell.completion_tokens,
-        "cached_tokens": cell.cached_tokens,
-        "cache_write_tokens": cell.cache_write_tokens,
-        "reasoning_tokens": cell.reasoning_tokens,
-        "estimated_cost_usd": cell.cost_pico / _PICO if cell.priced else None,
-        "unpriced": cell.unpriced,
-        "revision": row.revision,
-        "final": row.final,
-    }
+    calls = cell.calls or 1
+    p50, p95, p99, p95_ttft = row.percentiles_ms
+    return Metric(
+        row.tenant_id,
+        row.route,
+        row.model,
+        _time(row.window_start_us),
+        _time(row.window_start_us + row.window_us),
+        cell.calls,
+        cell.errors,
+        cell.errors / calls,
+        cell.latency_sum_us / calls / 1000,
+        p50,
+        p95,
+        p99,
+        cell.latency_min_us / 1000,
+        cell.latency_max_us / 1000,
+        p95_ttft,
+        cell.prompt_tokens / calls,
+        cell.completion_tokens / calls,
+        cell.prompt_tokens,
+        cell.completion_tokens,
+        cell.cached_tokens,
+        cell.cache_write_tokens,
+        cell.reasoning_tokens,
+        cell.cost_pico / _PICO if cell.priced else None,
+        cell.unpriced,
+        row.revision,
+        row.final,
+    )
 
 
-_QS = (0.5, 0.95, 0.99)
+def metric_key(tenant_id: str, route: str, model: str) -> bytes:
+    """The record's key: the names with a bar between them."""
+    if "|" in (names := tenant_id + route + model) or "\\" in names:
+        tenant_id, route, model = _escaped(tenant_id), _escaped(route), _escaped(model)
+    return f"{tenant_id}|{route}|{model}".encode()
 
 
-def _ms(us: float | None) -> float | None:
-    return None if us is None else us / 1000
+_encode = msgspec.json.Encoder().encode
 
 
 @lru_cache(1024)

@@ -66,7 +66,7 @@ class Skipper(msgspec.Struct, frozen=True):
         lost = await skip_lost(self.log, [TP(topic, partition) for topic in stage.topics], unit)
         if not lost:
             return {}
-        await appends.publish((unit, key, store.get(key), version) for key, version in unit.unpublished().items())
+        await appends.republish(unit)
         unit.published()
         await self.record(lost)
         frame = unit.freeze()

@@ -9,24 +9,54 @@ from streamlens.checkpoint.pace import MAX_PENDING, Pace
 _SOON_S = 10.0
 
 
-@pytest.mark.parametrize(("behind", "lasts_s"), [(0, 2.0), (MAX_PENDING, 2.0), (MAX_PENDING + 1, 8.0)])
-def test_an_epoch_lasts_longer_far_behind(behind: int, lasts_s: float) -> None:
-    assert Pace().next_s(2.0, behind) == lasts_s
-
-
-@pytest.mark.parametrize("behind", [0, MAX_PENDING + 1])
-def test_the_first_epochs_after_a_takeover_are_short(behind: int) -> None:
-    pace = Pace()
-    pace.taken_over()
-    assert [pace.next_s(2.0, behind) for _ in range(5)] == [0.4] * 5
-    assert pace.next_s(2.0, behind) >= 2.0
-
-
-async def test_an_epoch_ends_by_the_clock() -> None:
-    loop = asyncio.get_running_loop()
+@pytest.mark.parametrize(
+    ("behind", "counted", "intervals"),
+    [
+        pytest.param([False], [1, 0], 1, id="caught up"),
+        pytest.param([True] * 3 + [False], [1] * 5, 4, id="longer until it is no more"),
+        pytest.param([True] * 99, [1] * 99, 16, id="but not for ever"),
+        pytest.param([True] * 99, [1, 1, 0], 3, id="and not when nothing comes"),
+        pytest.param([True] * 99, [MAX_PENDING], 1, id="nor when it is full"),
+    ],
+)
+async def test_an_epoch_lasts_longer_far_behind(behind: list[bool], counted: list[int], intervals: int) -> None:
+    pace, loop = Pace(), asyncio.get_running_loop()
+    asked, more = iter(behind), iter(counted)
     began = loop.time()
-    await Pace().end(0.02, 0)
-    assert loop.time() - began >= 0.018
+
+    def count() -> None:
+        if records := next(more):
+            pace.counted(records)
+
+    def is_behind() -> bool:
+        loop.call_soon(count)
+        return next(asked)
+
+    loop.call_soon(count)
+    await asyncio.wait_for(pace.end(0.01, is_behind), _SOON_S)
+    assert len(behind) - len(list(asked)) in (intervals, intervals - 1)  # asked last, or not any more
+    assert counted == [MAX_PENDING] or intervals * 0.01 * 0.9 <= loop.time() - began
+
+
+async def test_the_first_epochs_after_a_takeover_are_short_also_far_behind() -> None:
+    pace, loop, asked = Pace(), asyncio.get_running_loop(), 0
+
+    def is_behind() -> bool:
+        nonlocal asked
+        asked += 1
+        loop.call_soon(pace.counted, 1)
+        return True
+
+    async def intervals() -> int:
+        """How many passed in one epoch."""
+        nonlocal asked
+        asked = 0
+        pace.counted(1)
+        await asyncio.wait_for(pace.end(0.01, is_behind), _SOON_S)
+        return asked
+
+    pace.taken_over()
+    assert [await intervals() for _ in range(6)] == [1, 1, 1, 1, 1, 16]
 
 
 async def test_a_full_epoch_ends_at_once_and_agents_wait_until_it_has() -> None:
@@ -35,7 +65,7 @@ async def test_a_full_epoch_ends_at_once_and_agents_wait_until_it_has() -> None:
     await asyncio.wait_for(pace.room(), _SOON_S)
     pace.counted(1)
     agent = asyncio.create_task(pace.room())
-    await asyncio.wait_for(pace.end(3600, 0), _SOON_S)
+    await asyncio.wait_for(pace.end(3600, lambda: False), _SOON_S)
     assert not agent.done()
     pace.ended()
     await asyncio.wait_for(agent, _SOON_S)

@@ -1,7 +1,9 @@
 """What a stage says to the log: its changelog's records and fences, and the rows that it publishes."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Protocol
 
 import structlog
@@ -15,16 +17,21 @@ from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
 logger = structlog.get_logger()
 
 _RETRY_S = 0.2
+_PIECE_BYTES = 2 << 20
+"""Published at once: some thousands of rows, which take a tenth of a second to render."""
 
 
 class StageLogic(Logic, Protocol):
     """A logic that publishes to topics and follows the time."""
 
+    since_ms: int
+    """When the oldest event of this epoch was appended, as far as it is known; 0: there is none, or not known."""
+
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
         """Move the watermark, before a checkpoint: `ends` are the source topics' end offsets, just fetched."""
 
-    def render(self, key: bytes, value: bytes, version: Version) -> Iterable[tuple[TP, Record]]:
-        """The records that publish one output."""
+    def render(self, outputs: Iterable[tuple[bytes, bytes]], version: Version) -> Iterator[tuple[TP, Record]]:
+        """The records that publish the outputs of one epoch, keys and values; those of a topic partition in order."""
 
 
 class Appends:
@@ -56,14 +63,30 @@ class Appends:
         except Unavailable as error:  # The next snapshot's cut takes these records along.
             logger.warning("changelog not cut", topic=self._changelog, partition=partition, error=str(error))
 
-    async def publish(self, outputs: Iterable[tuple[Unit, bytes, bytes | None, Version]]) -> None:
-        """Publish until acknowledged. Rows are absolute and versioned, so a repetition changes nothing."""
+    async def publish(self, epochs: Iterable[tuple[Unit, Version, Iterable[tuple[bytes, bytes | None]]]]) -> None:
+        """Publish outputs, keys and values, until acknowledged; a piece at a time, so that others get a turn.
+
+        Rows are absolute and versioned, so a repetition changes nothing.
+        """
         batches: dict[TP, list[Record]] = {}
-        for unit, key, value, version in outputs:
-            assert value is not None, "an output is deleted only after it was published"
+        size = 0
+        for unit, version, outputs in epochs:
             logic: StageLogic = unit.logic  # type: ignore[assignment]  # a stage's units have a stage's logic
-            for tp, record in logic.render(key, value, version):
+            for tp, record in logic.render(map(_present, outputs), version):
                 batches.setdefault(tp, []).append(record)
+                size += len(record.value)
+                if size >= _PIECE_BYTES:
+                    await self._publish(batches)
+                    batches, size = {}, 0
+        await self._publish(batches)
+
+    async def republish(self, unit: Unit) -> None:
+        """After a takeover: the outputs of the last epoch once more, under their stored version."""
+        get = unit.state.store.get
+        last = groupby(unit.unpublished().items(), key=itemgetter(1))
+        await self.publish((unit, version, [(key, get(key)) for key, _ in keys]) for version, keys in last)
+
+    async def _publish(self, batches: Mapping[TP, Sequence[Record]]) -> None:
         while batches:
             bases = await self._append(batches)
             batches = {tp: batch for tp, batch in batches.items() if bases[tp] == UNKNOWN_OFFSET}
@@ -75,3 +98,9 @@ class Appends:
             return await self._log.append(batches)
         except Unavailable:
             return dict.fromkeys(batches, UNKNOWN_OFFSET)
+
+
+def _present(output: tuple[bytes, bytes | None]) -> tuple[bytes, bytes]:
+    key, value = output
+    assert value is not None, "an output is deleted only after it was published"
+    return key, value

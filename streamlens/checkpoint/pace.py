@@ -1,27 +1,31 @@
 """When an epoch ends: after an interval, a longer one far behind, shorter ones after a takeover, at once when full."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 
 MAX_PENDING = 100_000
 """Records of one epoch, over all units of a stage, from which on agents wait for the checkpoint."""
 
-MAX_PENDING_ROWS = 50_000
-"""The same where each record may change a row of its own: epochs are held in memory several times over."""
+MAX_PENDING_BYTES = 8 << 20
+"""Where records hold many rows, epochs are bounded by their bytes: they are held in memory several times over."""
 
 _SHORT_EPOCHS = 5
 """So many epochs after a takeover are as many times shorter: what waited meanwhile is seen soon."""
 
-_INTERVALS_BEHIND = 4
-"""With that many records still to read, an epoch is longer: rows that change all the time are written less often."""
+LATE_MS = 5_000
+"""Rows of events that have waited so long may wait for the rest of them."""
+
+_INTERVALS_BEHIND = 16
+"""Far behind an epoch is longer, up to this: rows that change all the time are written less often."""
 
 
 class Pace:
-    """Of one stage, whose epochs have `max_pending` records at most, or a run more."""
+    """Of one stage, whose epochs have `max_pending` records at most (or bytes, if that is counted), or a run more."""
 
     def __init__(self, max_pending: int = MAX_PENDING) -> None:
         self._max_pending = max_pending
-        self._pending = 0
+        self._pending, self._came = 0, False
         self._short = 0
         self._room, self._full = asyncio.Event(), asyncio.Event()
         self._room.set()
@@ -30,9 +34,10 @@ class Pace:
         """Wait until records can be counted."""
         await self._room.wait()
 
-    def counted(self, records: int) -> None:
-        """So many more records are in this epoch."""
-        self._pending += records
+    def counted(self, more: int) -> None:
+        """So many more records, or bytes, are in this epoch."""
+        self._came = True
+        self._pending += more
         if self._pending >= self._max_pending:
             self._room.clear()
             self._full.set()
@@ -47,15 +52,16 @@ class Pace:
         self._full.clear()
         self._room.set()
 
-    async def end(self, interval_s: float, behind: int) -> None:
-        """Wait until the epoch is to end; `behind` is how many records are still to be read."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self.next_s(interval_s, behind)):
-                await self._full.wait()
-
-    def next_s(self, interval_s: float, behind: int) -> float:
-        """How long the next epoch may last, by the clock."""
+    async def end(self, interval_s: float, is_behind: Callable[[], bool]) -> None:
+        """Wait until the epoch is to end; it may be a longer one while `is_behind` and more and more is counted."""
+        intervals = _INTERVALS_BEHIND
         if self._short:
             self._short -= 1
-            return interval_s / _SHORT_EPOCHS
-        return interval_s * (_INTERVALS_BEHIND if behind > self._max_pending else 1)
+            interval_s, intervals = interval_s / _SHORT_EPOCHS, 1
+        for _ in range(intervals):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval_s):
+                    await self._full.wait()
+            came, self._came = self._came, False
+            if self._full.is_set() or not came or not is_behind():
+                return

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 
 from streamlens.checkpoint.appends import Appends, StageLogic
-from streamlens.checkpoint.pace import MAX_PENDING, MAX_PENDING_ROWS, Pace
+from streamlens.checkpoint.pace import LATE_MS, MAX_PENDING, MAX_PENDING_BYTES, Pace
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.store import Store
 from streamlens.checkpoint.takeover import check_sources, take_over
@@ -72,7 +72,7 @@ class Stage:
         self._snapshot_min_bytes = snapshot_min_bytes
         self._stores: dict[int, Store] = {}
         self._lock = asyncio.Lock()
-        self._pace = Pace(MAX_PENDING_ROWS if lagging_sink else MAX_PENDING)
+        self._pace = Pace(MAX_PENDING_BYTES if lagging_sink else MAX_PENDING)
         self._lost: dict[int, dict[TP, int]] = {}
         self._log: Log
         self._appends: Appends
@@ -146,7 +146,7 @@ class Stage:
         takeover, replay = await take_over(self._log, tp, store, new_replay, self._group, self._clock_us)
         unit.recover(takeover, replay)
         await check_sources(self._log, [TP(topic, partition) for topic in self.topics], unit)
-        await self._appends.publish((unit, key, store.get(key), version) for key, version in unit.unpublished().items())
+        await self._appends.republish(unit)
         unit.published()
         self._counted(partition, unit.offsets)  # the last epoch may have been made durable without it
         self.units[partition] = unit
@@ -175,7 +175,7 @@ class Stage:
         if not in_order:
             self._member.seek_now(tp, unit.offsets.get(tp.topic, 0))
             return
-        self._pace.counted(len(run.values))
+        self._pace.counted(sum(map(len, run.values)) if self.lagging_sink else len(run.values))
 
     async def read_rest(self) -> None:
         """Count what the log still holds, once the consumer has stopped."""
@@ -191,12 +191,20 @@ class Stage:
     async def run(self, interval_s: float) -> None:
         """Tick for ever. What goes wrong in a tick ends the process."""
         while True:
-            await self._pace.end(interval_s, sum(self.lag().values()))
+            await self._pace.end(interval_s, self._is_behind)
             try:
                 await self.tick()
             except Exception as error:
                 self._fatal(error)
                 raise
+
+    def _is_behind(self) -> bool:
+        """Whether so much is still to be read, or what is counted is so late, that rows are not in a hurry."""
+        if not self.lagging_sink:
+            return sum(self.lag().values()) > MAX_PENDING
+        late_ms = self._clock_us() // 1000 - LATE_MS
+        logics: list[StageLogic] = [unit.logic for unit in self.units.values()]  # type: ignore[misc]
+        return any(0 < logic.since_ms < late_ms for logic in logics)
 
     async def tick(self) -> None:
         """One checkpoint of all units that changed."""
@@ -232,7 +240,7 @@ class Stage:
         for p, frame in frames.items():
             self.units[p].write(frame)
         await self._appends.publish(
-            (self.units[p], key, f.changes[key], f.version) for p, f in frames.items() for key in f.outputs
+            (self.units[p], f.version, ((key, f.changes[key]) for key in f.outputs)) for p, f in frames.items()
         )
         for p, frame in frames.items():
             self.units[p].published()

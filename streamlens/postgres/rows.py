@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ from streamlens.cell import Cell
 from streamlens.histogram import quantile, quantiles
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_QS = (0.50, 0.95, 0.99)
+_UNKNOWN = (None, None, None, None)
 
 
 class MetricRow(msgspec.Struct, frozen=True):
@@ -24,6 +27,15 @@ class MetricRow(msgspec.Struct, frozen=True):
     revision: int
     final: bool
     version: tuple[int, int]
+
+    percentiles_ms: tuple[float | None, float | None, float | None, float | None] = _UNKNOWN
+    """p50, p95, p99 of the latency, p95 of the time to first token: found once, for all sinks; None without values."""
+
+    def __post_init__(self) -> None:
+        cell = self.cell
+        p50, p95, p99 = quantiles(_QS, cell.latency_zero, cell.latency, cell.latency_min_us, cell.latency_max_us)
+        ttft = quantile(0.95, cell.ttft_zero, cell.ttft, cell.ttft_min_us, cell.ttft_max_us)
+        msgspec.structs.force_setattr(self, "percentiles_ms", (_ms(p50), _ms(p95), _ms(p99), _ms(ttft)))
 
 
 class LedgerRow(msgspec.Struct, frozen=True):
@@ -62,14 +74,13 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
     cell = row.cell
     latency = sorted(cell.latency.items())
     ttft = sorted(cell.ttft.items())
-    extremes = cell.latency_min_us, cell.latency_max_us
-    p50, p95, p99 = quantiles((0.50, 0.95, 0.99), cell.latency_zero, cell.latency, *extremes)
+    p50, p95, p99, p95_ttft = row.percentiles_ms
     return (
         row.tenant_id,
         row.route,
         row.model,
-        time_of(row.window_start_us),
-        time_of(row.window_start_us + row.window_us),
+        _minute(row.window_start_us),
+        _minute(row.window_start_us + row.window_us),
         cell.calls,
         cell.errors,
         cell.error_types,
@@ -79,9 +90,9 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
         cell.latency_zero,
         [bucket for bucket, _ in latency],
         [count for _, count in latency],
-        _ms(p50),
-        _ms(p95),
-        _ms(p99),
+        p50,
+        p95,
+        p99,
         cell.ttft_calls,
         cell.ttft_sum_us,
         cell.ttft_min_us,
@@ -89,7 +100,7 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
         cell.ttft_zero,
         [bucket for bucket, _ in ttft],
         [count for _, count in ttft],
-        _ms(quantile(0.95, cell.ttft_zero, cell.ttft, cell.ttft_min_us, cell.ttft_max_us)),
+        p95_ttft,
         cell.prompt_tokens,
         cell.completion_tokens,
         cell.cached_tokens,
@@ -111,7 +122,7 @@ def ledger_record(row: LedgerRow) -> tuple[Any, ...]:
     """The values of `LEDGER_COLUMNS`."""
     return (
         row.tenant_id,
-        time_of(row.minute_us),
+        _minute(row.minute_us),
         row.received,
         row.aggregated,
         row.pending,
@@ -126,6 +137,9 @@ def ledger_record(row: LedgerRow) -> tuple[Any, ...]:
 def time_of(us: int) -> datetime:
     """Microseconds since the epoch as a time in UTC."""
     return EPOCH + timedelta(microseconds=us)
+
+
+_minute = lru_cache(1024)(time_of)
 
 
 def _ms(us: float | None) -> float | None:
