@@ -17,10 +17,9 @@ from streamlens.events import Call, Event, Request, Response, decode, time_us
 from streamlens.join import Half, RequestHalf, ResponseHalf
 from streamlens.log import TP, Record, Run
 from streamlens.misplaced import check_place
-from streamlens.partitioner import cached_partition_of
 from streamlens.pricing import Prices, cost_pico
 from streamlens.runtime import clock_us
-from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, PARTIALS, Packer, encode_closed
+from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, encode_closed, packed
 from streamlens.watermark import Lines, Watermark
 from tables import ledger, letters, partials
 from tables.ledger import NOBODY, Entry, Ledger
@@ -54,7 +53,7 @@ class Join:
         self._ledger = Ledger()
         self._letters = Letters()
         self._offsets: Mapping[str, int] = {}
-        self.since_ms = self._published_since_ms = 0  # when the oldest event of the epoch was appended
+        self._since_ms = self._published_since_ms = 0
         self._watermark: Watermark
         self._state: State
         self._expired = -1
@@ -83,7 +82,7 @@ class Join:
 
     def apply(self, topic: str, run: Run) -> None:
         kind, tp = INPUTS[topic], TP(topic, self._partition)
-        self.since_ms = self.since_ms or run.appended_ms
+        self._since_ms = self._since_ms or run.appended_ms
         now_us = self._options.clock_us()
         latest_us = now_us + self._options.max_future_us
         highest_us = self._watermark.highest_us.get(topic, 0)
@@ -121,7 +120,7 @@ class Join:
             self._expire(expired)
 
     def flush(self) -> bytes:
-        self._published_since_ms, self.since_ms = self.since_ms, 0
+        self._published_since_ms, self._since_ms = self._since_ms, 0
         self._rows.clear()
         for half in self._pending.new():
             self._ledger.wait(*self._place(half))
@@ -136,16 +135,13 @@ class Join:
         return self._watermark.encode()
 
     def render(self, outputs: Iterable[tuple[bytes, bytes]], version: Version) -> Iterator[tuple[TP, Record]]:
-        partitions, packer = self._options.partitions, Packer(self._partition, version, self._published_since_ms)
+        rows: list[tuple[bytes, bytes]] = []
         for key, value in outputs:
             if key[:1] == letters.PREFIX:
                 yield TP(DEAD_LETTERS, self._partition), Record(key[1:], value)
-                continue
-            for q in range(partitions) if key == CLOSED_KEY else (cached_partition_of(key[5:], partitions),):
-                if record := packer.add(q, key, value):
-                    yield TP(PARTIALS, q), record
-        for q, record in packer.rest():
-            yield TP(PARTIALS, q), record
+            else:
+                rows.append((key, value))
+        yield from packed(rows, self._partition, version, self._published_since_ms, self._options.partitions)
 
     @property
     def watermark_us(self) -> int:

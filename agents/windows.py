@@ -19,7 +19,7 @@ from streamlens.topics import CLOSED_KEY, METRICS, PARTIALS, decode_closed, deco
 from tables import ledger, partials
 from tables.ledger import tenant_of
 from tables.partials import series_of
-from tables.windowed import window_of
+from tables.windowed import window_key, window_of
 from tables.windows import (
     CLOSED,
     CLOSED_END,
@@ -32,7 +32,7 @@ from tables.windows import (
     merged,
 )
 
-_RENDERED_ROWS = 2_000
+_RENDERED_ROWS = 5_000
 
 
 class WindowsOptions(msgspec.Struct, frozen=True):
@@ -74,18 +74,21 @@ class Windows:
         self._follow()
 
     def apply(self, topic: str, run: Run) -> None:
+        open_keys = window_key(b"", self._expired + 1)
         for raw in run.values:
             sent = decode_partials(raw)
             partition, version = sent.partition, (sent.generation, sent.epoch)
             for key, content in sent.rows:
                 if key == CLOSED_KEY:
                     self._announce(partition, version, content)
-                elif window_of(key) <= self._expired:
+                    open_keys = window_key(b"", self._expired + 1)
+                elif key[1:] < open_keys:
                     self.dropped += 1
                 else:
                     family = self._rows if key[:1] == partials.PREFIX else self._ledger
-                    if family.look(key).accept(partition, Slot(version, content)):
-                        family.change(key)
+                    row = family.look(key)
+                    if row.accept(partition, Slot(version, content)):
+                        family.touch(key, row)
                         self.since_ms = self.since_ms or sent.appended_ms
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
@@ -98,9 +101,10 @@ class Windows:
             for key in list(self._rows.keys(self._finalised + 1, self._closed)):
                 self._rows.change(key)
             self._finalised = self._closed
+        later = window_key(partials.PREFIX, self._closed + 1)
         for key, row in self._rows.changed():
             row.revision += 1
-            row.final = window_of(key) <= self._closed
+            row.final = key < later
         self._rows.flush(self._expired)
         self._ledger.flush(self._expired)
         self._rows.rest(self._closed)
@@ -118,11 +122,15 @@ class Windows:
             assert record.key is not None
             yield TP(METRICS, cached_partition_of(record.key, self._options.partitions)), record
 
+    def rendered(self, key: bytes, version: Version) -> MetricRow | None:
+        """An output as it was just published, if it is at hand; once."""
+        row = self._rendered.pop(key, None)
+        return row if row is not None and row.version == version else None
+
     def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow:
         """An output as Postgres gets it."""
         if key[:1] == partials.PREFIX:
-            rendered = self._rendered.pop(key, None)
-            return rendered if rendered and rendered.version == version else self._metric(key, value, version)
+            return self._metric(key, value, version)
         counts = msgspec.structs.asdict(decode_merged(value).entry())
         start_us = window_of(key) * self._options.window_us
         return LedgerRow(tenant_id=tenant_of(key), minute_us=start_us, version=version, **counts)

@@ -11,7 +11,7 @@ from streamlens.histogram import index
 from streamlens.join import RequestHalf, ResponseHalf
 
 
-class Cell(msgspec.Struct, array_like=True):
+class Cell(msgspec.Struct, array_like=True, gc=False):
     """Counts and sums of calls. Latencies in microseconds, cost in pico-dollars; min and max are 0 without calls.
 
     `latency` and `ttft` are sparse histograms, bucket to count (`streamlens.histogram`), zeros counted apart.

@@ -23,10 +23,16 @@ _LAST_WORDS_S = 2.0
 class RowLogic(Protocol):
     """A logic whose outputs are rows."""
 
+    since_ms: int
+    """When the oldest event of this epoch was appended, as far as it is known; 0: there is none, or not known."""
     unwritten_since_ms: int
     """When the oldest event was appended whose row is not yet written; 0: none, or not known."""
 
-    def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow: ...
+    def rendered(self, key: bytes, version: Version) -> MetricRow | None:
+        """An output as it was published just now, if it is at hand."""
+
+    def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow:
+        """An output, made of its value in the state."""
 
 
 class Sink(Protocol):
@@ -91,10 +97,12 @@ class Outbox:
             taken.append((unit, waiting))
             logic: RowLogic = unit.logic  # type: ignore[assignment]  # a stage with rows has a logic with rows
             for key, version in waiting.items():
-                value = unit.state.store.get(key)
-                if value is None:
-                    continue  # Deleted since: a later owner had it acknowledged.
-                row = logic.row(key, value, version)
+                row: MetricRow | LedgerRow | None = logic.rendered(key, version)
+                if row is None:
+                    value = unit.state.store.get(key)
+                    if value is None:
+                        continue  # Deleted since: a later owner had it acknowledged.
+                    row = logic.row(key, value, version)
                 if isinstance(row, MetricRow):
                     metrics.append(row)
                 else:

@@ -1,10 +1,11 @@
 """The topics, their keys and what travels between the stages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from streamlens.log import Record
+from streamlens.log import TP, Record
+from streamlens.partitioner import cached_partition_of
 
 REQUESTS = "llm.requests"
 RESPONSES = "llm.responses"
@@ -36,35 +37,31 @@ class Partials(msgspec.Struct, frozen=True, array_like=True, gc=False):
     rows: list[tuple[bytes, bytes]]
 
 
-class Packer:
-    """Packs an epoch's partials into records: many share one, because a record costs more than a row in it."""
+def packed(
+    rows: Iterable[tuple[bytes, bytes]], partition: int, version: tuple[int, int], appended_ms: int, partitions: int
+) -> Iterator[tuple[TP, Record]]:
+    """The records for an epoch's partials: many share one, because a record costs more than a row in it."""
+    packs: dict[int, list[tuple[bytes, bytes]]] = {}
+    sizes: dict[int, int] = {}
 
-    def __init__(self, partition: int, version: tuple[int, int], appended_ms: int) -> None:
-        self._head = partition, *version, appended_ms
-        self._packs: dict[int, list[tuple[bytes, bytes]]] = {}
-        self._bytes: dict[int, int] = {}
+    def record(to: int) -> tuple[TP, Record]:
+        return TP(PARTIALS, to), Record(None, _encode(Partials(partition, *version, appended_ms, packs.pop(to))))
 
-    def add(self, to: int, key: bytes, content: bytes) -> Record | None:
-        """Send a partial to partition `to`; the record that is full with it."""
-        pack = self._packs.get(to)
-        if pack is None:
-            pack, self._bytes[to] = self._packs.setdefault(to, []), 0
-        pack.append((key, content))
-        self._bytes[to] += len(key) + len(content)
-        return self._record(self._packs.pop(to)) if self._bytes[to] >= _PACK_BYTES else None
-
-    def rest(self) -> Iterator[tuple[int, Record]]:
-        """The records that did not become full, with their partitions."""
-        for to, pack in self._packs.items():
-            yield to, self._record(pack)
-
-    def _record(self, rows: list[tuple[bytes, bytes]]) -> Record:
-        return Record(None, _encode_partials(Partials(*self._head, rows)))
+    for key, content in rows:
+        for to in range(partitions) if key == CLOSED_KEY else (cached_partition_of(key[5:], partitions),):
+            if to not in packs:
+                packs[to], sizes[to] = [], 0
+            packs[to].append((key, content))
+            sizes[to] += len(key) + len(content)
+            if sizes[to] >= _PACK_BYTES:
+                yield record(to)
+    for to in list(packs):
+        yield record(to)
 
 
 _PACK_BYTES = 64 << 10
 
-_encode_partials = msgspec.msgpack.Encoder().encode
+_encode = msgspec.msgpack.Encoder().encode
 decode_partials = msgspec.msgpack.Decoder(Partials).decode
 encode_closed = msgspec.msgpack.Encoder().encode
 decode_closed = msgspec.msgpack.Decoder(tuple[int, int]).decode

@@ -15,7 +15,7 @@ NOBODY = ""
 """The tenant of events whose tenant is not known."""
 
 
-class Entry(msgspec.Struct, array_like=True):
+class Entry(msgspec.Struct, array_like=True, gc=False):
     """Counts of events: `received = aggregated + pending + orphaned + duplicate + late + rejected`."""
 
     received: int = 0

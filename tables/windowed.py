@@ -47,12 +47,16 @@ class Windowed(Generic[Row]):
         return row
 
     def look(self, key: bytes) -> Row:
-        """The row of a key, to be read; a new one where there is none."""
+        """The row of a key, to be read; a new one where there is none. To be changed only if it is `touch`ed then."""
         row = self._cache.get(key)
         if row is None:
             raw = self._state.get(key)
             row = self._cache[key] = self._new() if raw is None else self._decode(raw)
         return row
+
+    def touch(self, key: bytes, row: Row) -> None:
+        """A row that `look` has given was changed."""
+        self._dirty[key] = row
 
     def keys(self, low: int, high: int) -> Iterator[bytes]:
         """Keys of the windows low to high, changed and stored ones."""
@@ -94,5 +98,6 @@ class Windowed(Generic[Row]):
         if closed == self._rested:
             return
         self._rested = closed
-        for key in [key for key in self._cache if window_of(key) <= closed and key not in self._dirty]:
+        end = window_key(self._prefix, closed + 1)
+        for key in [key for key in self._cache if key < end and key not in self._dirty]:
             del self._cache[key]

@@ -11,14 +11,14 @@ from tables.ledger import Entry, decode_entry
 from tables.windowed import Windowed
 
 
-class Slot(msgspec.Struct, array_like=True, frozen=True):
+class Slot(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One partition's whole contribution to a row, as it sent it last."""
 
     version: Version
     content: bytes
 
 
-class Merged(msgspec.Struct, array_like=True):
+class Merged(msgspec.Struct, array_like=True, gc=False):
     """One row: a slot for each partition that contributed. `revision` counts its published changes."""
 
     revision: int = 0

@@ -24,9 +24,6 @@ _PIECE_BYTES = 2 << 20
 class StageLogic(Logic, Protocol):
     """A logic that publishes to topics and follows the time."""
 
-    since_ms: int
-    """When the oldest event of this epoch was appended, as far as it is known; 0: there is none, or not known."""
-
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
         """Move the watermark, before a checkpoint: `ends` are the source topics' end offsets, just fetched."""
 

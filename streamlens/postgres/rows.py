@@ -15,7 +15,7 @@ _QS = (0.50, 0.95, 0.99)
 _UNKNOWN = (None, None, None, None)
 
 
-class MetricRow(msgspec.Struct, frozen=True):
+class MetricRow(msgspec.Struct, frozen=True, gc=False):
     """A window of one series, of `llm_metrics`. A higher `version` (generation, epoch) replaces a lower one."""
 
     tenant_id: str
@@ -38,7 +38,7 @@ class MetricRow(msgspec.Struct, frozen=True):
         msgspec.structs.force_setattr(self, "percentiles_ms", (_ms(p50), _ms(p95), _ms(p99), _ms(ttft)))
 
 
-class LedgerRow(msgspec.Struct, frozen=True):
+class LedgerRow(msgspec.Struct, frozen=True, gc=False):
     """What became of the events of one tenant and minute, of `llm_ledger`."""
 
     tenant_id: str
@@ -72,8 +72,7 @@ METRIC_COLUMNS = """
 def metric_record(row: MetricRow) -> tuple[Any, ...]:
     """The values of `METRIC_COLUMNS`."""
     cell = row.cell
-    latency = sorted(cell.latency.items())
-    ttft = sorted(cell.ttft.items())
+    latency, ttft = sorted(cell.latency), sorted(cell.ttft)
     p50, p95, p99, p95_ttft = row.percentiles_ms
     return (
         row.tenant_id,
@@ -88,8 +87,8 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
         cell.latency_min_us,
         cell.latency_max_us,
         cell.latency_zero,
-        [bucket for bucket, _ in latency],
-        [count for _, count in latency],
+        latency,
+        list(map(cell.latency.__getitem__, latency)),
         p50,
         p95,
         p99,
@@ -98,8 +97,8 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
         cell.ttft_min_us,
         cell.ttft_max_us,
         cell.ttft_zero,
-        [bucket for bucket, _ in ttft],
-        [count for _, count in ttft],
+        ttft,
+        list(map(cell.ttft.__getitem__, ttft)),
         p95_ttft,
         cell.prompt_tokens,
         cell.completion_tokens,
