@@ -14,7 +14,7 @@ _SOON_S = 10.0
     [
         pytest.param([False], [1, 0], 1, id="caught up"),
         pytest.param([True] * 3 + [False], [1] * 5, 4, id="longer until it is no more"),
-        pytest.param([True] * 99, [1] * 99, 16, id="but not for ever"),
+        pytest.param([True] * 99, [1] * 99, 8, id="but not for ever"),
         pytest.param([True] * 99, [1, 1, 0], 3, id="and not when nothing comes"),
         pytest.param([True] * 99, [MAX_PENDING], 1, id="nor when it is full"),
     ],

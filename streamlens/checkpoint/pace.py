@@ -16,7 +16,7 @@ _SHORT_EPOCHS = 5
 LATE_MS = 5_000
 """Rows of events that have waited so long may wait for the rest of them."""
 
-_INTERVALS_BEHIND = 16
+_INTERVALS_BEHIND = 8
 """Far behind an epoch is longer, up to this: rows that change all the time are written less often."""
 
 
