@@ -4,6 +4,7 @@ Field meanings and limits are the public contract (`docs/api.md`); unknown field
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
@@ -103,12 +104,26 @@ KINDS: dict[str, type[Request] | type[Response] | type[Call]] = {"request": Requ
 Event = Request | Response | Call
 
 
+class _TypedRequest(Request, frozen=True, kw_only=True, gc=False, tag_field="type", tag="request"):
+    pass
+
+
+class _TypedResponse(Response, frozen=True, kw_only=True, gc=False, tag_field="type", tag="response"):
+    pass
+
+
+class _TypedCall(Call, frozen=True, kw_only=True, gc=False, tag_field="type", tag="call"):
+    pass
+
+
 class _Typed(msgspec.Struct, frozen=True, gc=False):
     type: Literal["request", "response", "call"]
 
 
-_decode_typed = msgspec.json.Decoder(_Typed).decode
-_decode = {kind: msgspec.json.Decoder(struct).decode for kind, struct in KINDS.items()}
+_TYPES: dict[type, str] = {_TypedRequest: "request", _TypedResponse: "response", _TypedCall: "call"}
+_decode_type = msgspec.json.Decoder(_Typed).decode
+_decode_typed = msgspec.json.Decoder(_TypedRequest | _TypedResponse | _TypedCall).decode
+_decode: dict[str, Callable[[bytes], Event]] = {kind: msgspec.json.Decoder(KINDS[kind]).decode for kind in KINDS}
 _BACKSLASH = 0x5C  # a byte is found in a tenth of the time that a string of bytes takes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -119,18 +134,28 @@ _MISSING = re.compile(r"missing required field `(\w+)`")
 
 def decode(kind: str, raw: bytes) -> Event:
     """Parse and validate one event of a kind of `KINDS`. Raises `BadEvent` with the field at fault."""
+    return _decoded(_decode[kind], raw)
+
+
+def decode_typed(raw: bytes) -> tuple[str, Event]:
+    """The same for one of the events of a body of many: its `type`, which is a key of `KINDS`, and the event."""
+    event = _decoded(_decode_typed, raw)
+    return _TYPES[type(event)], event
+
+
+def _decoded(decode: Callable[[bytes], Event], raw: bytes) -> Event:
     try:
         if not raw.isascii():
             raw.decode()  # msgspec does not look into the strings of fields that it skips
-        event: Event = _decode[kind](raw)
+        event = decode(raw)
     except Exception as error:
         raise _refusal(error, raw) from None
     if _BACKSLASH in raw and b"\\u0000" in raw:
         _refuse_nul(event)
     if type(event.timestamp) is not int and not MIN_TIME_US <= time_us(event.timestamp) < MAX_TIME_US:
         raise BadEvent("timestamp", _NO_TIME)
-    if kind != "response" and event.metadata is not None:  # type: ignore[union-attr]  # the other kinds have it
-        _check_metadata(event.metadata)  # type: ignore[union-attr]
+    if not isinstance(event, Response) and event.metadata is not None:
+        _check_metadata(event.metadata)
     return event
 
 
@@ -139,7 +164,7 @@ def kind_of(raw: bytes) -> str:
     try:
         if not raw.isascii():
             raw.decode()
-        return _decode_typed(raw).type
+        return _decode_type(raw).type
     except Exception as error:
         raise _refusal(error, raw) from None
 

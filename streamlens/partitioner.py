@@ -16,6 +16,9 @@ def partition_of(key: bytes, partitions: int) -> int:
 cached_partition_of = lru_cache(1 << 16)(partition_of)
 """For keys that come again and again."""
 
+id_partition_of = lru_cache(1 << 12)(partition_of)
+"""For ids, which come twice at most: few are kept, since a request and its response are often in one body."""
+
 
 def murmur2(key: bytes) -> int:
     """The 32-bit MurmurHash2 of Kafka, unsigned.
@@ -27,7 +30,7 @@ def murmur2(key: bytes) -> int:
     h = _SEED ^ size
     for k in unpack_from(f"<{words}I", key):
         k = k * _M & _BITS
-        h = (h * _M & _BITS) ^ ((k ^ k >> 24) * _M & _BITS)
+        h = (h * _M ^ (k ^ k >> 24) * _M) & _BITS
     if rest:
         h = (h ^ int.from_bytes(key[-rest:], "little")) * _M & _BITS
     h = (h ^ h >> 13) * _M & _BITS

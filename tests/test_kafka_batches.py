@@ -2,15 +2,16 @@
 
 import pytest
 
-from streamlens.kafka.batches import Part, cut, fits, record_bytes
-from streamlens.log import UNKNOWN_OFFSET, Record
+from streamlens.kafka.batches import Call, Part, cut, fit, fits, record_bytes
+from streamlens.log import TP, UNKNOWN_OFFSET, Record
 
+ANY = TP("t", 0)
 LIMIT = 1064  # 1,000 bytes of records
 
 
 def part(*sizes: int) -> Part:
     """A part with records that take these numbers of bytes in a batch."""
-    return Part([Record(None, bytes(size - 32)) for size in sizes])
+    return Call({ANY: [Record(None, bytes(size - 32)) for size in sizes]}).parts[ANY]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,26 @@ async def test_a_part_is_acknowledged_when_it_is_whole(bases: list[int], expecte
     assert [batch.size for batch in batches] == [1, 2, 1, 1]
     for batch, base in zip(batches, [*bases, bases[-1] if bases[-1] < 0 else bases[-1] + 1], strict=True):
         batch.settle(base)
-    assert [p.done.result() for p in (first, split, last)] == expected
+    assert [p.offset for p in (first, split, last)] == expected
+
+
+async def test_a_call_is_done_with_its_last_part() -> None:
+    call = Call({TP("t", p): [Record(b"k", b"v")] * count for p, count in enumerate((1, 2, 0))})
+    one, two = call.parts.values()
+    two.settle(7, 1)
+    one.settle(3, 1)
+    assert not call.done.done()
+    assert call.offsets() == {TP("t", 0): 3, TP("t", 1): UNKNOWN_OFFSET}
+    two.settle(8, 1)
+    assert call.done.done()
+    assert call.offsets() == {TP("t", 0): 3, TP("t", 1): 7}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "fitting"), [([1000], True), ([1001], False), ([600, 600], True), ([40, 1001], False)]
+)
+async def test_each_record_of_a_part_must_fit(sizes: list[int], fitting: bool) -> None:
+    assert fit(part(*sizes), LIMIT) == fitting
 
 
 def test_a_record_fits_by_its_upper_bound() -> None:

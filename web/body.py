@@ -2,11 +2,9 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import cramjam
-from aiohttp import web
+from aiohttp import StreamReader, web
 
 from streamlens.errors import Unavailable
 from web.problem import Problem
@@ -35,25 +33,38 @@ _MAX_MEMBERS = 256
 _in_flight = 0
 
 
-@asynccontextmanager
-async def body_of(request: web.Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """The body, at most `max_bytes` after decompression (and before), for as long as the caller needs it.
+class body_of:
+    """`async with body_of(request, max_bytes) as body`: the bytes, at most `max_bytes` after decompression and before.
 
-    Raises `Problem` 400, 408, 413 or 415, and `Unavailable` when the bodies of other requests take all the room.
+    Raises `Problem` 400, 408, 413 or 415, and `Unavailable` when the bodies of other requests take all the room. This
+    one's is given back at the end of the block.
     """
-    global _in_flight
-    coding = _checked_coding(request)
-    size = request.content_length
-    if size is not None and size > max_bytes:
-        raise _too_large(max_bytes)
-    room = size if size is not None and coding == "identity" else max_bytes
-    if _in_flight + room > IN_FLIGHT_BYTES:
-        raise Unavailable("too many large bodies at once")
-    _in_flight += room
-    try:
-        yield await _read(request, coding, max_bytes)
-    finally:
-        _in_flight -= room
+
+    __slots__ = ("_max_bytes", "_request", "_room")
+
+    def __init__(self, request: web.Request, max_bytes: int) -> None:
+        self._request = request
+        self._max_bytes = max_bytes
+
+    async def __aenter__(self) -> bytes:
+        global _in_flight
+        coding = _checked_coding(self._request)
+        size = self._request.content_length
+        if size is not None and size > self._max_bytes:
+            raise _too_large(self._max_bytes)
+        self._room = size if size is not None and coding == "identity" else self._max_bytes
+        if _in_flight + self._room > IN_FLIGHT_BYTES:
+            raise Unavailable("too many large bodies at once")
+        _in_flight += self._room
+        try:
+            return await _read(self._request.content, coding, self._max_bytes)
+        except BaseException:
+            _in_flight -= self._room
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        global _in_flight
+        _in_flight -= self._room
 
 
 def _checked_coding(request: web.Request) -> str:
@@ -65,18 +76,16 @@ def _checked_coding(request: web.Request) -> str:
     return coding
 
 
-async def _read(request: web.Request, coding: str, max_bytes: int) -> bytes:
-    body = bytearray()
+async def _read(content: StreamReader, coding: str, max_bytes: int) -> bytes:
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            while chunk := await request.content.readany():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise _too_large(max_bytes)
+        # A small body comes with its head, and a timeout would cost more than all the rest of reading it.
+        body = content.read_nowait() if content.is_eof() else await _received(content, max_bytes)
     except TimeoutError:
         raise Problem(408, f"the body did not arrive within {READ_TIMEOUT_S} s") from None
     except (web.RequestPayloadError, ConnectionError):
         raise Problem(400, "the body ended early or is badly chunked") from None
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
     if coding == "identity":
         return bytes(body)
     try:
@@ -85,6 +94,15 @@ async def _read(request: web.Request, coding: str, max_bytes: int) -> bytes:
         return await asyncio.to_thread(_decompress, coding, body, max_bytes)
     except (zlib.error, EOFError, cramjam.DecompressionError):
         raise Problem(400, f"the body is not valid {coding}") from None
+
+
+async def _received(content: StreamReader, max_bytes: int) -> bytearray:
+    """What is there and what still comes, until it is more than `max_bytes`."""
+    body = bytearray()
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        while len(body) <= max_bytes and (chunk := await content.readany()):
+            body += chunk
+    return body
 
 
 def _check_type(request: web.Request) -> None:
@@ -96,7 +114,7 @@ def _check_type(request: web.Request) -> None:
         raise Problem(415, f"charset {charset[:64]} is not taken here; send UTF-8")
 
 
-def _decompress(coding: str, body: bytearray, max_bytes: int) -> bytes:
+def _decompress(coding: str, body: bytes | bytearray, max_bytes: int) -> bytes:
     """Raises `Problem` 413 as soon as `max_bytes` are passed, whatever is left in `body`."""
     if coding == "zstd":
         return _unzstd(body, max_bytes)
@@ -115,7 +133,7 @@ def _decompress(coding: str, body: bytearray, max_bytes: int) -> bytes:
     raise EOFError
 
 
-def _unzstd(body: bytearray, max_bytes: int) -> bytes:
+def _unzstd(body: bytes | bytearray, max_bytes: int) -> bytes:
     plain = bytearray(max_bytes)
     try:
         size = cramjam.zstd.decompress_into(body, plain)

@@ -4,9 +4,9 @@ What is written are the bytes as sent; the worker validates them again, as it do
 """
 
 import asyncio
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from time import perf_counter
 from typing import Any
 
@@ -17,10 +17,10 @@ from faust.web import View
 
 from streamlens.app import app
 from streamlens.errors import BadEvent, Unavailable
-from streamlens.events import MAX_EVENT_BYTES, decode, kind_of, time_us
+from streamlens.events import MAX_EVENT_BYTES, Event, decode, decode_typed, kind_of, time_us
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
 from streamlens.metrics import EVENTS, INGEST_BYTES
-from streamlens.partitioner import partition_of
+from streamlens.partitioner import id_partition_of
 from streamlens.topics import INPUTS
 from web.body import body_of
 from web.problem import Problem
@@ -35,7 +35,8 @@ _SLICE_S = 0.02
 _ACCEPTED = orjson.dumps({"status": "accepted"})
 _MIN_EVENT_BYTES = 20
 """No event is as small, by far; only bodies full of junk have items of fewer bytes on average."""
-_lines = re.compile(rb"\S[^\n]*").finditer
+_tp = cache(TP)
+_events = cache(EVENTS.labels)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -52,9 +53,9 @@ class _Event(View):
                 tp, record = _checked(self.kind, body, services, _latest_us(services))
                 await _append(services.log, {tp: [record]})
         except (Problem, BadEvent):
-            EVENTS.labels(self.kind, "rejected").inc()
+            _events(self.kind, "rejected").inc()
             raise
-        EVENTS.labels(self.kind, "accepted").inc()
+        _events(self.kind, "accepted").inc()
         return web.Response(status=202, body=_ACCEPTED, content_type="application/json")
 
 
@@ -92,11 +93,11 @@ class Events(View):
                 if bulk.batches:
                     await _append(services.log, bulk.batches)
         except (Problem, BadEvent):
-            EVENTS.labels("unknown", "rejected").inc()
+            _events("unknown", "rejected").inc()
             raise
         for counts, outcome in ((bulk.accepted, "accepted"), (bulk.rejected, "rejected")):
             for kind, count in counts.items():
-                EVENTS.labels(kind, outcome).inc(count)
+                _events(kind, outcome).inc(count)
         answer = {"accepted": bulk.accepted.total(), "rejected": bulk.rejected.total(), "errors": bulk.errors}
         if not bulk.batches:
             first = bulk.errors[0]
@@ -122,12 +123,12 @@ async def _sorted(body: bytes, services: Services) -> _Bulk:
     pause_at = perf_counter() + _SLICE_S
     index = -1
     for index, raw in enumerate(_items(body)):
-        kind = "unknown"
         try:
-            kind = kind_of(raw)
-            tp, record = _checked(kind, raw, services, latest_us)
+            _check_size(raw)
+            kind, event = decode_typed(raw)
+            tp, record = _placed(kind, event, raw, services, latest_us)
         except BadEvent as error:
-            bulk.rejected[kind] += 1
+            bulk.rejected[_kind_of_bad(raw)] += 1
             if len(bulk.errors) < MAX_ERRORS:
                 bulk.errors.append({"index": index, "field": error.field, "detail": error.detail})
         else:
@@ -139,6 +140,13 @@ async def _sorted(body: bytes, services: Services) -> _Bulk:
     if index < 0:
         raise BadEvent("", "the body has no events")
     return bulk
+
+
+def _kind_of_bad(raw: bytes) -> str:
+    try:
+        return kind_of(raw)
+    except BadEvent:
+        return "unknown"
 
 
 def _items(body: bytes) -> Iterator[bytes]:
@@ -153,9 +161,10 @@ def _items(body: bytes) -> Iterator[bytes]:
         _check_density(len(items), body)
         yield from map(bytes, items)
         return
-    for count, line in enumerate(_lines(body)):
-        _check_density(count, body)
-        yield line[0].rstrip()
+    _check_density(body.count(b"\n"), body)
+    for line in body.split(b"\n"):
+        if event := line.strip():
+            yield event
 
 
 def _check_density(count: int, body: bytes) -> None:
@@ -165,14 +174,21 @@ def _check_density(count: int, body: bytes) -> None:
 
 
 def _checked(kind: str, raw: bytes, services: Services, latest_us: int) -> tuple[TP, Record]:
-    """Where an event belongs, and its record. Raises `BadEvent`."""
+    """Where an event of a known kind belongs, and its record. Raises `BadEvent`."""
+    _check_size(raw)
+    return _placed(kind, decode(kind, raw), raw, services, latest_us)
+
+
+def _check_size(raw: bytes) -> None:
     if len(raw) > MAX_EVENT_BYTES:
         raise BadEvent("", f"larger than {MAX_EVENT_BYTES:,} bytes")
-    event = decode(kind, raw)
+
+
+def _placed(kind: str, event: Event, raw: bytes, services: Services, latest_us: int) -> tuple[TP, Record]:
     if time_us(event.timestamp) > latest_us:
         raise BadEvent("timestamp", f"more than {services.settings.max_future_s} s in the future")
     key = event.request_id.encode()
-    return TP(TOPICS[kind], partition_of(key, services.partitions)), Record(key, raw)
+    return _tp(TOPICS[kind], id_partition_of(key, services.partitions)), Record(key, raw)
 
 
 def _latest_us(services: Services) -> int:

@@ -1,10 +1,10 @@
 """Records of one partition on their way: calls of append, cut into Kafka's batches, told their offsets in the end."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from streamlens.log import UNKNOWN_OFFSET, Record
+from streamlens.log import TP, UNKNOWN_OFFSET, Record
 
 BATCH_BYTES = 2 << 20
 """Of one batch, unless a topic takes less. A call whose records fit is never split, so nobody's can come between."""
@@ -15,15 +15,45 @@ _RECORD_OVERHEAD = 32
 _BATCH_OVERHEAD = 64
 
 
-class Part:
-    """The records of one call for one partition. `done` gets the offset of the first, or `UNKNOWN_OFFSET`."""
+class Call:
+    """One call of append: the records of each partition as a part. `done` is set when all parts are settled."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    __slots__ = ("_left", "done", "parts")
+
+    def __init__(self, batches: Mapping[TP, Sequence[Record]]) -> None:
+        self.parts = {tp: Part(records, self) for tp, records in batches.items() if records}
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left = len(self.parts)
+
+    def settled(self) -> None:
+        """One more of its parts is settled."""
+        self._left -= 1
+        if not self._left:
+            self.end()
+
+    def end(self) -> None:
+        """Wait no longer."""
+        if not self.done.done():
+            self.done.set_result(None)
+
+    def offsets(self) -> dict[TP, int]:
+        """Where each part's first record is, or `UNKNOWN_OFFSET`, also for a part that is not settled yet."""
+        return {tp: part.offset for tp, part in self.parts.items()}
+
+
+class Part:
+    """The records of one call for one partition."""
+
+    __slots__ = ("_base", "_call", "_left", "_next", "is_taken", "offset", "records", "size")
+
+    def __init__(self, records: Sequence[Record], call: Call) -> None:
         self.records = records
-        self.size = sum(map(record_bytes, records))
-        self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.size = _size(records)
         self.is_taken = False
         """Handed to the producer: from now on it may be written, whatever becomes of the caller."""
+        self.offset = UNKNOWN_OFFSET
+        """Of the first record, once the part is settled."""
+        self._call = call
         self._base = self._next = UNKNOWN_OFFSET
         self._left = len(records)
 
@@ -35,8 +65,9 @@ class Part:
             self._base = UNKNOWN_OFFSET
         self._next = base + count
         self._left -= count
-        if not self._left and not self.done.done():
-            self.done.set_result(self._base)
+        if not self._left:
+            self.offset = self._base
+            self._call.settled()
 
 
 class Piece(NamedTuple):
@@ -77,6 +108,17 @@ class Batch(NamedTuple):
 def record_bytes(record: Record) -> int:
     """Upper bound of what a record takes in a batch, before compression."""
     return len(record.value) + len(record.key or b"") + _RECORD_OVERHEAD
+
+
+def _size(records: Sequence[Record]) -> int:
+    """The sum of their `record_bytes`."""
+    keys, values = zip(*records, strict=True)
+    return sum(map(len, values)) + sum(map(len, filter(None, keys))) + _RECORD_OVERHEAD * len(values)
+
+
+def fit(part: Part, limit: int) -> bool:
+    """Whether each record of `part` fits; where all fit into one batch, none has to be looked at."""
+    return part.size + _BATCH_OVERHEAD <= limit or all(fits(record, limit) for record in part.records)
 
 
 def fits(record: Record, limit: int) -> bool:

@@ -6,17 +6,15 @@ partition, so batches are built as late as its next request.
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
-from aiokafka.structs import TopicPartition
 
 from streamlens.errors import BadEvent, Unavailable
-from streamlens.kafka.batches import BATCH_BYTES, Batch, Part, cut, fits
+from streamlens.kafka.batches import BATCH_BYTES, Batch, Call, Part, cut, fit
 from streamlens.kafka.connection import Connection
 from streamlens.log import TP, UNKNOWN_OFFSET, Record
 
@@ -51,7 +49,7 @@ class Producer:
         self._spoiled = False
         self._renewing = asyncio.Lock()
         self._retired: set[asyncio.Task[None]] = set()
-        self._queues: dict[TP, deque[Part]] = {}
+        self._queues: defaultdict[TP, deque[Part]] = defaultdict(deque)
         self._sends: dict[TP, asyncio.Task[None]] = {}
         self._serving: dict[int | None, asyncio.Task[None]] = {}
         self._last: dict[TP, int] = {}
@@ -83,50 +81,48 @@ class Producer:
         Raises `Unavailable` when nothing of it was sent: too much waits already, or the deadline came first. After
         the deadline the records that were handed over are still written in their turn, once.
         """
-        self._check(batches)
-        parts = {tp: Part(records) for tp, records in batches.items() if records}
-        if not parts:
+        call = Call(batches)
+        self._check(call.parts)
+        if not call.parts:
             return {}
-        size = sum(part.size for part in parts.values())
+        size = sum(part.size for part in call.parts.values())
         if self._stopping or (self._waiting_bytes and self._waiting_bytes + size > MAX_WAITING_BYTES):
             raise Unavailable(
                 "the log is stopping" if self._stopping else f"{self._waiting_bytes} bytes wait for Kafka"
             )
-        for tp, part in parts.items():
-            self._waiting_bytes += part.size
-            part.done.add_done_callback(partial(self._release, part.size))
-            self._queues.setdefault(tp, deque()).append(part)
-        self._wake()
+        self._waiting_bytes += size
+        for tp, part in call.parts.items():
+            self._queues[tp].append(part)
+        self._wake(call.parts)
+        deadline = asyncio.get_running_loop().call_later(self._connection.deadline_s, call.end)
         try:
-            await asyncio.wait([part.done for part in parts.values()], timeout=self._connection.deadline_s)
+            await call.done
         finally:
-            for tp, part in parts.items():
+            deadline.cancel()
+            for tp, part in call.parts.items():
                 if not part.is_taken:
                     self._queues[tp].remove(part)
-                    part.done.cancel()
-        if not any(part.is_taken for part in parts.values()):
+                    self._waiting_bytes -= part.size
+        if not any(part.is_taken for part in call.parts.values()):
             raise Unavailable(f"Kafka at {self._connection.brokers} took nothing for {self._connection.deadline_s:g} s")
-        return {tp: _result(part) for tp, part in parts.items()}
+        return call.offsets()
 
-    def _check(self, batches: Mapping[TP, Sequence[Record]]) -> None:
+    def _check(self, parts: Mapping[TP, Part]) -> None:
         # A batch that the broker refuses leaves a gap in the producer's sequence, and it takes nothing more from it.
-        for tp, records in batches.items():
+        for tp, part in parts.items():
             limit = self._limits.get(tp.topic, DEFAULT_LIMIT)
-            for record in records:
-                if not fits(record, limit):
-                    raise BadEvent("", f"a record of {len(record.value)} bytes; {tp.topic} takes up to {limit}")
-
-    def _release(self, size: int, _: asyncio.Future[int]) -> None:
-        self._waiting_bytes -= size
+            if not fit(part, limit):
+                largest = max(len(record.value) for record in part.records)
+                raise BadEvent("", f"a record of {largest} bytes; {tp.topic} takes up to {limit}")
 
     # -- requests ------------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        """See to it that each broker that leads a partition with something to send is served."""
+    def _wake(self, tps: Iterable[TP]) -> None:
+        """See to it that the brokers are served that lead those of these partitions that have something to send."""
         if self._stopping:
             return
-        for tp, queue in self._queues.items():
-            if queue and tp not in self._sends and (node := self._leader(tp)) not in self._serving:
+        for tp in tps:
+            if self._queues[tp] and tp not in self._sends and (node := self._leader(tp)) not in self._serving:
                 self._serving[node] = asyncio.create_task(self._serve(node), name="kafka-append")
 
     async def _serve(self, node: int | None) -> None:
@@ -136,8 +132,10 @@ class Producer:
                 self._send_later(tp) for tp, queue in self._queues.items() if self._is_due(tp, queue, node)
             ]:
                 await asyncio.wait(sends, timeout=_STUCK_S)
+                self._wake(self._queues)  # for what another broker leads by now
         finally:
             del self._serving[node]
+            self._wake(self._queues)
 
     def _is_due(self, tp: TP, queue: deque[Part], node: int | None) -> bool:
         return bool(queue) and tp not in self._sends and self._leader(tp) == node
@@ -155,7 +153,7 @@ class Producer:
 
     def _sent(self, tp: TP) -> None:
         del self._sends[tp]
-        self._wake()
+        self._wake((tp,))
 
     async def _send(self, tp: TP, parts: Sequence[Part]) -> None:
         """Send parts of one partition and settle them all, however long it takes: the order is kept by waiting."""
@@ -177,6 +175,7 @@ class Producer:
             if isinstance(result, BaseException):
                 self._spoil(tp, result)
             batch.settle(self._acknowledged(tp, batch, getattr(result, "offset", UNKNOWN_OFFSET)))
+        self._waiting_bytes -= sum(part.size for part in parts)
 
     def _acknowledged(self, tp: TP, batch: Batch, base: int) -> int:
         """`base`, if it can be where our batch is: aiokafka makes offsets up after some retries, and those are low."""
@@ -197,7 +196,7 @@ class Producer:
         )
 
     def _leader(self, tp: TP) -> int | None:
-        node: int | None = self._producer.client.cluster.leader_for_partition(TopicPartition(*tp))
+        node: int | None = self._producer.client.cluster.leader_for_partition(tp)
         return node
 
     def _spoil(self, tp: TP, error: BaseException) -> None:
@@ -220,10 +219,6 @@ class Producer:
                 task.add_done_callback(self._retired.discard)
                 _log.info("producer renewed")
         return self._producer
-
-
-def _result(part: Part) -> int:
-    return part.done.result() if part.done.done() and not part.done.cancelled() else UNKNOWN_OFFSET
 
 
 async def _end(producer: AIOKafkaProducer, patience_s: float) -> None:
