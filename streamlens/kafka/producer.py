@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaTimeoutError, UnknownTopicOrPartitionError
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streamlens.errors import BadEvent, Unavailable
 from streamlens.kafka.batches import BATCH_BYTES, Batch, Call, Part, cut, fit
@@ -32,6 +33,15 @@ COMPRESSION = "zstd"
 
 Readers win as well: with so much less to receive they take half the time, though they have to decompress.
 """
+
+COMPRESSED_FROM_BYTES = 2 << 10
+"""Smaller batches stay as they are: compressing one costs 25 us, as much as all else that an event of it needs here."""
+
+_MAX_BATCH_BYTES = 16 << 20
+"""For aiokafka. What goes into a batch was decided before."""
+
+_NONE = 0
+"""The number of no compression in a batch's attributes."""
 
 _STUCK_S = 1.0
 """So long do other partitions of a broker wait for one that is not acknowledged, once."""
@@ -157,12 +167,14 @@ class Producer:
 
     async def _send(self, tp: TP, parts: Sequence[Part]) -> None:
         """Send parts of one partition and settle them all, however long it takes: the order is kept by waiting."""
+        size = sum(part.size for part in parts)
         batches = cut(parts, self._limits.get(tp.topic, DEFAULT_LIMIT))
         acks: list[asyncio.Future[object]] = []
         try:
             producer = await self._fit_producer()
             for batch in batches:
-                builder = producer.create_batch()
+                is_small = size < COMPRESSED_FROM_BYTES
+                builder = BatchBuilder(_MAX_BATCH_BYTES, _NONE) if is_small else producer.create_batch()
                 batch.fill(builder, time.time_ns() // 1_000_000)
                 # Returns when the batch before it is under way; a batch may be resent, but never overtaken.
                 acks.append(await producer.send_batch(builder, tp.topic, partition=tp.partition))
@@ -175,7 +187,7 @@ class Producer:
             if isinstance(result, BaseException):
                 self._spoil(tp, result)
             batch.settle(self._acknowledged(tp, batch, getattr(result, "offset", UNKNOWN_OFFSET)))
-        self._waiting_bytes -= sum(part.size for part in parts)
+        self._waiting_bytes -= size
 
     def _acknowledged(self, tp: TP, batch: Batch, base: int) -> int:
         """`base`, if it can be where our batch is: aiokafka makes offsets up after some retries, and those are low."""
@@ -192,7 +204,7 @@ class Producer:
             enable_idempotence=True,
             acks="all",
             compression_type=COMPRESSION,
-            max_batch_size=16 << 20,  # what goes into a batch was decided before
+            max_batch_size=_MAX_BATCH_BYTES,
         )
 
     def _leader(self, tp: TP) -> int | None:
@@ -205,20 +217,24 @@ class Producer:
         self._spoiled = True
 
     async def _fit_producer(self) -> AIOKafkaProducer:
-        async with self._renewing:
-            if self._spoiled:
-                fresh = self._new()
-                try:
-                    await self._connection.answered("take a connection", fresh.start)
-                except BaseException:
-                    await _end(fresh, 0)
-                    raise
-                old, self._producer, self._spoiled = self._producer, fresh, False
-                task = asyncio.create_task(_end(old, 10 * self._connection.deadline_s), name="kafka-producer-end")
-                self._retired.add(task)
-                task.add_done_callback(self._retired.discard)
-                _log.info("producer renewed")
+        if self._spoiled:
+            async with self._renewing:
+                if self._spoiled:  # nobody else has renewed it meanwhile
+                    await self._renew()
         return self._producer
+
+    async def _renew(self) -> None:
+        fresh = self._new()
+        try:
+            await self._connection.answered("take a connection", fresh.start)
+        except BaseException:
+            await _end(fresh, 0)
+            raise
+        old, self._producer, self._spoiled = self._producer, fresh, False
+        task = asyncio.create_task(_end(old, 10 * self._connection.deadline_s), name="kafka-producer-end")
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+        _log.info("producer renewed")
 
 
 async def _end(producer: AIOKafkaProducer, patience_s: float) -> None:
