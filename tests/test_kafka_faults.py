@@ -238,6 +238,24 @@ async def test_an_offset_that_is_not_above_our_last_counts_as_none(
     assert await log.append({tp: numbered(5, 6)}) == {tp: 5}
 
 
+async def test_what_waits_is_sent_although_its_partition_has_moved_to_an_idle_broker(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one broker plays two: the second record waits for the first one's answer when its leader changes."""
+    stays, moves = TP(await make_topic(log), 0), TP(await make_topic(log), 0)
+    leaders = {stays: 1, moves: 1}
+    monkeypatch.setattr(log._producer, "_leader", leaders.__getitem__)
+    first = asyncio.create_task(log.append({stays: records("first")}))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(log.append({moves: records("second")}))
+    await asyncio.sleep(0)
+    assert stays in log._producer._sends, "under way"
+    await asyncio.sleep(0)
+    assert moves not in log._producer._sends, "waits"
+    leaders[moves] = 2
+    assert (await first, await second) == ({stays: 0}, {moves: 0})
+
+
 async def test_a_record_that_its_topic_does_not_take_is_refused_before_it_is_sent(log: KafkaLog) -> None:
     tp = TP(await make_topic(log), 0)
     with pytest.raises(BadEvent, match=tp.topic):

@@ -1,13 +1,16 @@
 """Kafka: the contract of every log, on a real broker."""
 
+import struct
 from collections.abc import AsyncIterator
 
 import pytest
 
+from kafka_broker import KafkaBroker
 from kafka_fixtures import log
-from log_contract import LogContract, Reopen
+from log_contract import LogContract, Reopen, make_topic
 from streamlens.kafka import KafkaLog
-from streamlens.log import Log
+from streamlens.kafka.producer import COMPRESSED_FROM_BYTES
+from streamlens.log import TP, Log, Record
 
 __all__ = ["log"]
 
@@ -30,3 +33,14 @@ async def reopen(kafka: str) -> AsyncIterator[Reopen]:
 
 class TestContract(LogContract):
     """All of it."""
+
+
+@pytest.mark.parametrize(("value_bytes", "codec"), [(100, 0), (COMPRESSED_FROM_BYTES, 4)], ids=["none", "zstd"])
+async def test_only_large_batches_are_compressed(
+    kafka_broker: KafkaBroker, log: KafkaLog, value_bytes: int, codec: int
+) -> None:
+    tp = TP(await make_topic(log), 0)
+    await log.append({tp: [Record(None, bytes(value_bytes))]})
+    path = kafka_broker._directory / "data" / f"{tp.topic}-0" / f"{0:020}.log"
+    *_, attributes = struct.unpack_from(">qiibIh", path.read_bytes())
+    assert attributes & 7 == codec
