@@ -1,8 +1,8 @@
 """The web driver of StreamLens: Faust's aiohttp driver with our limits, errors, headers and measurements.
 
 Faust finds it by the URL scheme `streamlens://`. Views stay Faust views; every error that leaves one, and every path or
-method that none takes, is answered as a problem (`web.problem`). What is done for each request is done around aiohttp's
-application, not in middlewares of it, and views are called directly: both cost as much as an event.
+method that none takes, is answered as a problem (`web.problem`). What each request needs is done around aiohttp's
+application, without middlewares, and views are called without Faust's dispatch: every single event pays for both.
 """
 
 from collections.abc import Awaitable, Callable

@@ -35,7 +35,7 @@ Readers win as well: with so much less to receive they take half the time, thoug
 """
 
 COMPRESSED_FROM_BYTES = 2 << 10
-"""Smaller batches stay as they are: compressing one costs 25 us, as much as all else that an event of it needs here."""
+"""Smaller batches stay as they are: compressing one costs 25 us, and of single events it often holds only three."""
 
 _MAX_BATCH_BYTES = 16 << 20
 """For aiokafka. What goes into a batch was decided before."""
