@@ -167,6 +167,18 @@ async def test_many_events_in_one_body(site: Site, body: bytes, accepted: int, e
     assert all(value == value.strip() for value in values)
 
 
+async def test_each_event_of_a_body_lies_in_the_topic_of_its_type(site: Site) -> None:
+    lines = {kind: json.dumps(event).encode() for kind, event in EVENTS.items()}
+    before = {kind: counted("streamlens_events_total", kind=kind, outcome="accepted") for kind in EVENTS}
+
+    await site.http.post("/v1/llm/events", data=b"\n".join(lines.values()))
+
+    partition = partition_of(b"r-1", PARTITIONS)
+    assert site.written() == {TP(TOPICS[kind], partition): [line] for kind, line in lines.items()}
+    for kind in EVENTS:
+        assert counted("streamlens_events_total", kind=kind, outcome="accepted") == before[kind] + 1
+
+
 EMPTY = [
     ("nothing", b"", ""),
     ("blank lines", b"\n \r\n\n", ""),
@@ -250,6 +262,7 @@ async def test_content_encodings(site: Site, path: str, body: bytes, coding: str
         assert answer.content_type == "application/problem+json"
     if status == 415:
         assert "zstd" in answer.headers["Accept-Encoding"]
+    assert web.body._in_flight == 0, "its room is given back"
 
 
 TYPES = [
