@@ -56,7 +56,7 @@ async def test_the_first_epochs_after_a_takeover_are_short_also_far_behind() -> 
         return asked
 
     pace.taken_over()
-    assert [await intervals() for _ in range(6)] == [1, 1, 1, 1, 1, 16]
+    assert [await intervals() for _ in range(6)] == [1, 1, 1, 1, 1, 8]
 
 
 async def test_a_full_epoch_ends_at_once_and_agents_wait_until_it_has() -> None:
