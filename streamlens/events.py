@@ -6,28 +6,16 @@ Field meanings and limits are the public contract (`docs/api.md`); unknown field
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Literal
+from typing import Any, Literal
 
 import msgspec
-from msgspec import Meta
 
 from streamlens.errors import BadEvent
+from streamlens.fields import MAX_TIME_US, MIN_TIME_US, Count, Id, Millis, Name, Scalars, Text, Time, Usd
+from streamlens.observations import AppLog, Evaluation, SystemMetric, check_scalars
 
 MAX_EVENT_BYTES = 512 * 1024
-MIN_TIME_US = 946_684_800_000_000
-MAX_TIME_US = 253_402_300_800_000_000
-"""Times are in the years 2000 to 9999."""
-MAX_METADATA_BYTES = 4096
 MAX_METADATA_ENTRIES = 32
-
-Id = Annotated[str, Meta(min_length=1, max_length=128)]
-Name = Annotated[str, Meta(min_length=1, max_length=256)]
-Text = Annotated[str, Meta(max_length=256)]
-Count = Annotated[int, Meta(ge=0, le=10_000_000)]
-Millis = Annotated[float, Meta(ge=0, le=3_600_000)]
-Usd = Annotated[float, Meta(ge=0, le=1_000_000)]
-Time = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=MIN_TIME_US // 1000, lt=MAX_TIME_US // 1000)]
-Scalars = dict[str, str | int | float | bool | None]
 
 
 class Experiment(msgspec.Struct, frozen=True, gc=False):
@@ -57,6 +45,7 @@ class _RequestFields(msgspec.Struct, frozen=True, kw_only=True):
     prompt_version: Text | None = None
     region: Text | None = None
     client: Client | None = None
+    sender: Text | None = None
     prompt: object = None
 
 
@@ -81,6 +70,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error: str | None = None
     error_type: Text | None = None
     cost_usd: Usd | None = None
+    sender: Text | None = None
     response: object = None
 
 
@@ -100,7 +90,14 @@ class Call(_RequestFields, frozen=True, kw_only=True, gc=False):
     response: object = None
 
 
-KINDS: dict[str, type[Request] | type[Response] | type[Call]] = {"request": Request, "response": Response, "call": Call}
+KINDS: dict[str, type[msgspec.Struct]] = {
+    "request": Request,
+    "response": Response,
+    "call": Call,
+    "evaluation": Evaluation,
+    "log": AppLog,
+    "metric": SystemMetric,
+}
 Event = Request | Response | Call
 
 
@@ -123,7 +120,7 @@ class _Typed(msgspec.Struct, frozen=True, gc=False):
 _TYPES: dict[type, str] = {_TypedRequest: "request", _TypedResponse: "response", _TypedCall: "call"}
 _decode_type = msgspec.json.Decoder(_Typed).decode
 _decode_typed = msgspec.json.Decoder(_TypedRequest | _TypedResponse | _TypedCall).decode
-_decode: dict[str, Callable[[bytes], Event]] = {kind: msgspec.json.Decoder(KINDS[kind]).decode for kind in KINDS}
+_decode: dict[str, Callable[[bytes], Any]] = {kind: msgspec.json.Decoder(KINDS[kind]).decode for kind in KINDS}
 _BACKSLASH = 0x5C  # a byte is found in a tenth of the time that a string of bytes takes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -132,8 +129,8 @@ _NO_TIME = "not between the years 2000 and 9999; a number must be epoch millisec
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
-def decode(kind: str, raw: bytes) -> Event:
-    """Parse and validate one event of a kind of `KINDS`. Raises `BadEvent` with the field at fault."""
+def decode(kind: str, raw: bytes) -> Any:
+    """Parse and validate one event as the type in `KINDS` of its kind. Raises `BadEvent` with the field at fault."""
     return _decoded(_decode[kind], raw)
 
 
@@ -143,7 +140,7 @@ def decode_typed(raw: bytes) -> tuple[str, Event]:
     return _TYPES[type(event)], event
 
 
-def _decoded(decode: Callable[[bytes], Event], raw: bytes) -> Event:
+def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
     try:
         if not raw.isascii():
             raw.decode()  # msgspec does not look into the strings of fields that it skips
@@ -154,13 +151,13 @@ def _decoded(decode: Callable[[bytes], Event], raw: bytes) -> Event:
         _refuse_nul(event)
     if type(event.timestamp) is not int and not MIN_TIME_US <= time_us(event.timestamp) < MAX_TIME_US:
         raise BadEvent("timestamp", _NO_TIME)
-    if not isinstance(event, Response) and event.metadata is not None:
-        _check_metadata(event.metadata)
+    if isinstance(event, _RequestFields) and event.metadata is not None:
+        check_scalars("metadata", event.metadata, MAX_METADATA_ENTRIES)
     return event
 
 
 def kind_of(raw: bytes) -> str:
-    """The `type` of an event from a body of many: a key of `KINDS`. Raises `BadEvent`; the rest is not validated."""
+    """The `type` of one of many events: request, response or call. Raises `BadEvent`; the rest is not validated."""
     try:
         if not raw.isascii():
             raw.decode()
@@ -214,7 +211,7 @@ def _bad(message: str) -> BadEvent:
     return BadEvent("", message)
 
 
-def _refuse_nul(event: Event) -> None:
+def _refuse_nul(event: msgspec.Struct) -> None:
     """PostgreSQL takes no NUL in a text. The texts that never get there may have one."""
     for name in event.__struct_fields__:
         if name not in ("prompt", "response", "error") and _has_nul(msgspec.to_builtins(getattr(event, name))):
@@ -225,10 +222,3 @@ def _has_nul(value: object) -> bool:
     if isinstance(value, dict):
         return any(_has_nul(key) or _has_nul(entry) for key, entry in value.items())
     return isinstance(value, str) and "\x00" in value
-
-
-def _check_metadata(metadata: Scalars) -> None:
-    if len(metadata) > MAX_METADATA_ENTRIES:
-        raise BadEvent("metadata", f"more than {MAX_METADATA_ENTRIES} entries")
-    if len(msgspec.json.encode(metadata)) > MAX_METADATA_BYTES:
-        raise BadEvent("metadata", f"larger than {MAX_METADATA_BYTES} bytes")

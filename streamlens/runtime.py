@@ -24,7 +24,7 @@ from streamlens.metrics import CHECKPOINT_AGE, CONSUMER_LAG, WATERMARK_LAG
 from streamlens.outbox import Outbox
 from streamlens.postgres.database import Database
 from streamlens.settings import Settings
-from streamlens.topics import DEAD_LETTERS, INPUTS, METRICS, PARTIALS
+from streamlens.topics import DEAD_LETTERS, INPUTS, METRICS, OBSERVATIONS, PARTIALS
 
 logger = structlog.get_logger()
 
@@ -105,7 +105,7 @@ class Runtime:
         """All topics, as they must exist."""
         partitions = self.settings.partitions
         kept_ms = int(self.settings.log_retention_h * 3_600_000) or -1
-        names = [*INPUTS, PARTIALS, METRICS, DEAD_LETTERS]
+        names = [*(INPUTS | OBSERVATIONS), PARTIALS, METRICS, DEAD_LETTERS]
         changelogs = [stage.changelog for stage in self.stages]
         return [TopicSpec(name, partitions, kept_ms) for name in names] + [TopicSpec(n, partitions) for n in changelogs]
 

@@ -13,6 +13,12 @@ CALLS = "llm.calls"
 INPUTS = {REQUESTS: "request", RESPONSES: "response", CALLS: "call"}
 """Input topics, keyed by request id and equally partitioned, with the kind of event in each."""
 
+EVALUATIONS = "llm.evaluations"
+APP_LOGS = "streamlens.applogs"
+SYSTEM_METRICS = "streamlens.sysmetrics"
+OBSERVATIONS = {EVALUATIONS: "evaluation", APP_LOGS: "log", SYSTEM_METRICS: "metric"}
+"""Topics of what applications tell besides their calls, with the kind of event in each."""
+
 PARTIALS = "streamlens.partials"
 METRICS = "llm.metrics"
 DEAD_LETTERS = "streamlens.dlq"

@@ -9,15 +9,22 @@ from hypothesis import strategies as st
 
 from streamlens.errors import BadEvent
 from streamlens.events import KINDS, Call, Request, Response, decode, error_class, kind_of, time_us
+from streamlens.observations import AppLog, Evaluation, SystemMetric
 
 MS = 1_783_000_000_123
 REQUEST = {"request_id": "r", "tenant_id": "t", "route": "x", "model": "m", "timestamp": MS}
 RESPONSE = {"request_id": "r", "timestamp": MS}
 CALL = {**REQUEST, "latency_ms": 1}
+EVALUATION = {"request_id": "r", "tenant_id": "t", "name": "toxicity", "timestamp": MS, "score": 0.5}
+LOG = {"timestamp": MS, "level": "INFO", "message": "started", "tenant_id": "t"}
+METRIC = {"timestamp": MS, "name": "cpu", "value": 0.5, "tenant_id": "t"}
 EVENTS: dict[str, tuple[type, dict[str, object]]] = {
     "request": (Request, REQUEST),
     "response": (Response, RESPONSE),
     "call": (Call, CALL),
+    "evaluation": (Evaluation, EVALUATION),
+    "log": (AppLog, LOG),
+    "metric": (SystemMetric, METRIC),
 }
 
 
@@ -41,7 +48,7 @@ def test_what_is_required_is_enough(kind: str) -> None:
 def test_what_is_required_may_not_be_missing_or_null(kind: str, field: str) -> None:
     event = EVENTS[kind][1]
     missing = json.dumps({name: value for name, value in event.items() if name != field}).encode()
-    assert refused(kind, missing) == (field, "required")
+    assert refused(kind, missing) == (field, "required, or `label`" if field == "score" else "required")
     assert refused(kind, json.dumps({**event, field: None}).encode())[0] == field
 
 
@@ -100,6 +107,7 @@ LIMITS = [
     ("metadata", {"a": "x" * 4000}, {"a": "x" * 4096}),
     ("metadata", {"a": None, "b": 1.5, "c": False}, {"a": [1]}),
     ("client", {"app": "a"}, {"app": 5}),
+    ("sender", "x" * 256, "x" * 257),
 ]
 
 

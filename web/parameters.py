@@ -7,7 +7,8 @@ from typing import Annotated
 import msgspec
 from aiohttp import web
 
-from streamlens.events import MAX_TIME_US, time_us
+from streamlens.events import time_us
+from streamlens.fields import MAX_TIME_US
 from web.problem import Problem
 
 _MAX_NAME = 256

@@ -148,7 +148,8 @@ def _time_us(option: str, value: str | None) -> int | None:
         return None
     from datetime import datetime
 
-    from streamlens.events import MAX_TIME_US, time_us
+    from streamlens.events import time_us
+    from streamlens.fields import MAX_TIME_US
 
     try:
         us = time_us(int(value) if value.isascii() and value.isdigit() else datetime.fromisoformat(value))
