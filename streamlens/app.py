@@ -29,6 +29,7 @@ MODULES = (
     "agents.windows",
     "web.wiring",
     "web.ingest",
+    "web.intake",
     "web.query",
     "web.health",
     "web.prometheus",

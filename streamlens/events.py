@@ -141,6 +141,16 @@ def decode_typed(raw: bytes) -> tuple[str, Event]:
 
 
 def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    event = parsed(decode, raw)
+    if type(event.timestamp) is not int and not MIN_TIME_US <= time_us(event.timestamp) < MAX_TIME_US:
+        raise BadEvent("timestamp", _NO_TIME)
+    if isinstance(event, _RequestFields) and event.metadata is not None:
+        check_scalars("metadata", event.metadata, MAX_METADATA_ENTRIES)
+    return event
+
+
+def parsed(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    """What a decoder of `msgspec` makes of `raw`, once its text is sound. Raises `BadEvent` with the field at fault."""
     try:
         if not raw.isascii():
             raw.decode()  # msgspec does not look into the strings of fields that it skips
@@ -149,10 +159,6 @@ def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
         raise _refusal(error, raw) from None
     if _BACKSLASH in raw and b"\\u0000" in raw:
         _refuse_nul(event)
-    if type(event.timestamp) is not int and not MIN_TIME_US <= time_us(event.timestamp) < MAX_TIME_US:
-        raise BadEvent("timestamp", _NO_TIME)
-    if isinstance(event, _RequestFields) and event.metadata is not None:
-        check_scalars("metadata", event.metadata, MAX_METADATA_ENTRIES)
     return event
 
 

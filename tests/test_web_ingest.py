@@ -13,10 +13,12 @@ import pytest
 import web.body
 import web.ingest
 import web.services
+from streamlens.app import app
 from streamlens.errors import Unavailable
 from streamlens.events import MAX_EVENT_BYTES
 from streamlens.log import TP
 from streamlens.partitioner import partition_of
+from web.arrival import Arrival
 from web_server import NOW_US, PARTITIONS, Site, counted, serving
 
 REQUEST = {
@@ -148,6 +150,7 @@ BULK = [
     ("an indented array", b" \n" + json.dumps(list(EVENTS.values()), indent=2).encode() + b"\n", 3, []),
     ("blank lines, CRLF and a last line feed", b"\n\r\n" + GOOD + b"\r\n  \n" + GOOD + b"\n\n", 2, []),
     ("a single line", GOOD, 1, []),
+    ("a single event on many lines", b"\n" + json.dumps(CALL, indent=2).encode() + b"\n", 1, []),
     ("a type that does not exist", GOOD + b"\n" + but(CALL, type="span"), 1, [(1, "type")]),
     ("no type", GOOD + b"\n{}", 1, [(1, "type")]),
     ("a number in an array", b"[" + GOOD + b",1]", 1, [(1, "")]),
@@ -212,6 +215,47 @@ async def test_of_many_bad_events_the_first_hundred_are_named_and_all_are_counte
     answered = await answer.json()
     assert (answered["accepted"], answered["rejected"]) == (200, 1000)
     assert [error["index"] for error in answered["errors"]] == list(range(100))
+
+
+AGENTS = [
+    ("openai-python/1.2", "openai-python/1.2"),
+    ("Mozilla/5.0 (X11; Linux x86_64) Gecko", "Mozilla/5.0"),
+    ("x" * 100, "x" * 64),
+    ('a"b\\c', 'a"b\\c'),
+    ("ü", "ü"),
+    ("", None),
+    (" ", None),
+]
+
+
+@pytest.mark.parametrize("path", ["/v1/llm/call", "/v1/llm/events"])
+@pytest.mark.parametrize(("agent", "sender"), AGENTS)
+async def test_who_has_sent_an_event_is_put_first(site: Site, path: str, agent: str, sender: str | None) -> None:
+    body = b" " + GOOD
+
+    answer = await site.http.post(path, data=body, headers={"User-Agent": agent})
+
+    assert answer.status == 202, await answer.text()
+    [[value]] = site.written().values()
+    assert value.endswith(GOOD[1:])
+    assert list(json.loads(value).items()) == [*([("sender", sender)] if sender else []), *CALL.items()]
+
+
+async def test_a_sender_of_no_text_is_made_one(site: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    head = f"POST /v1/llm/call HTTP/1.1\r\nHost: x\r\nContent-Length: {len(GOOD)}\r\nUser-Agent: a".encode()
+    writer.write(head + b"\xff/1\r\n\r\n" + GOOD)
+    assert (await reader.readline()).split()[1] == b"202"
+    writer.close()
+    [[value]] = site.written().values()
+    assert json.loads(value)["sender"] == "a?/1"
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+async def test_an_event_that_names_its_sender_is_left_alone(site: Site, kind: str) -> None:
+    body = but(EVENTS[kind], sender="proxy")
+    answer = await site.http.post(f"/v1/llm/{kind}", data=body, headers={"User-Agent": "agent/1"})
+    assert (answer.status, list(site.written().values())) == (202, [[body]])
 
 
 async def test_a_thousand_events_keep_their_order_within_a_partition(site: Site) -> None:
@@ -387,6 +431,7 @@ async def test_a_large_body_gives_way_to_others(monkeypatch: pytest.MonkeyPatch,
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count_turns())
-    await web.ingest._sorted(b"\n".join([GOOD] * 500), web.services.current())
+    arrival = Arrival(web.services.current(), NOW_US, NOW_US, b"{")
+    await web.ingest._sorted(b"\n".join([GOOD] * 500), app.web.views["/v1/llm/events"], arrival)
     counting.cancel()
     assert turns >= 400

@@ -11,6 +11,7 @@ from aiohttp import web as aiohttp_web
 
 import web.health
 import web.ingest
+import web.intake
 import web.pages
 import web.prometheus
 import web.query  # noqa: F401
@@ -24,7 +25,10 @@ from web.driver import Web
 from web.services import HealthReport, Part, Services
 
 PARTITIONS = 4
-TOPICS = ("llm.requests", "llm.responses", "llm.calls")
+TOPICS = (
+    *("llm.requests", "llm.responses", "llm.calls", "llm.evaluations"),
+    *("streamlens.applogs", "streamlens.sysmetrics"),
+)
 NOW_US = 1_783_000_000_000_000
 WELL = HealthReport(log=Part(True), postgres=Part(True), partitions=Part(True), lag=Part(True))
 
@@ -57,7 +61,8 @@ async def serving(tmp_path: Path, **replaced: Any) -> AsyncIterator[Site]:
     await aiohttp_web.TCPSite(driver._runner, "127.0.0.1", 0).start()
     port = driver._runner.addresses[0][1]
     try:
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+        # Without its User-Agent, so that the log has what a test has sent.
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", skip_auto_headers=["User-Agent"]) as http:
             yield Site(http, port, log)
     finally:
         await driver._runner.cleanup()

@@ -1,6 +1,7 @@
 """`POST /v1/llm/…`: events come in, are validated, and are in the log before the answer says so.
 
-What is written are the bytes as sent; the worker validates them again, as it does for those of other producers.
+What is written are the bytes as sent, and who has sent them; the worker validates them again, as it does for those of
+other producers. `web/intake.py` has the kinds of events that are not our own.
 """
 
 import asyncio
@@ -17,16 +18,18 @@ from faust.web import View
 
 from streamlens.app import app
 from streamlens.errors import BadEvent, Unavailable
-from streamlens.events import MAX_EVENT_BYTES, Event, decode, decode_typed, kind_of, time_us
+from streamlens.events import MAX_EVENT_BYTES, decode, decode_typed, kind_of, time_us
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
+from streamlens.mappings import SOURCES, digest
 from streamlens.metrics import EVENTS, INGEST_BYTES
 from streamlens.partitioner import id_partition_of
-from streamlens.topics import INPUTS
+from streamlens.topics import CALLS, INPUTS, OBSERVATIONS
+from web.arrival import Arrival
 from web.body import body_of
 from web.problem import Problem
-from web.services import Services, current
+from web.services import current
 
-TOPICS = {kind: topic for topic, kind in INPUTS.items()}
+TOPICS = {kind: topic for topic, kind in (INPUTS | OBSERVATIONS).items()} | dict.fromkeys(SOURCES, CALLS)
 MAX_ERRORS = 100
 """So many bad events of a bulk body are named; all are counted."""
 
@@ -35,9 +38,12 @@ _SLICE_S = 0.02
 _ACCEPTED = orjson.dumps({"status": "accepted"})
 _MIN_EVENT_BYTES = 20
 """No event is as small, by far; only bodies full of junk have items of fewer bytes on average."""
+_NAMELESS = ("log", "metric")
+"""Kinds whose events have no id but their bytes."""
 _tp = cache(TP)
 _events = cache(EVENTS.labels)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_one = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class _Event(View):
@@ -50,7 +56,8 @@ class _Event(View):
         try:
             async with body_of(request, MAX_EVENT_BYTES) as body:
                 INGEST_BYTES.inc(len(body))
-                tp, record = _checked(self.kind, body, services, _latest_us(services))
+                event = decode(self.kind, body)
+                tp, record = placed(self.kind, event, body, Arrival.of(request, services))
                 await _append(services.log, {tp: [record]})
         except (Problem, BadEvent):
             _events(self.kind, "rejected").inc()
@@ -82,14 +89,26 @@ class CallEvent(_Event):
 
 @app.page("/v1/llm/events")
 class Events(View):
-    """Many events, as NDJSON or a JSON array; each has `type`. Good ones count, bad ones are named by their index."""
+    """One or many events, as NDJSON or a JSON array; each has `type`. Good ones count, bad ones are named by index."""
+
+    def place(self, raw: bytes, arrival: Arrival) -> tuple[str, TP, Record]:
+        """The kind of an event, where it belongs, and its record. Raises `BadEvent`."""
+        kind, event = decode_typed(raw)
+        return kind, *placed(kind, event, raw, arrival)
+
+    def kind_of_bad(self, raw: bytes) -> str:
+        """The kind as which an event counts that has no place."""
+        try:
+            return kind_of(raw)
+        except BadEvent:
+            return "unknown"
 
     async def post(self, request: web.Request, **_: Any) -> web.Response:
         services = current()
         try:
             async with body_of(request, services.settings.max_body_mib << 20) as body:
                 INGEST_BYTES.inc(len(body))
-                bulk = await _sorted(body, services)
+                bulk = await _sorted(body, self, Arrival.of(request, services))
                 if bulk.batches:
                     await _append(services.log, bulk.batches)
         except (Problem, BadEvent):
@@ -116,19 +135,17 @@ class _Bulk:
         self.errors: list[dict[str, Any]] = []
 
 
-async def _sorted(body: bytes, services: Services) -> _Bulk:
+async def _sorted(body: bytes, view: Events, arrival: Arrival) -> _Bulk:
     """Validate each event of `body`. Raises `BadEvent` when there is none, or the array itself is malformed."""
     bulk = _Bulk()
-    latest_us = _latest_us(services)
     pause_at = perf_counter() + _SLICE_S
     index = -1
     for index, raw in enumerate(_items(body)):
         try:
             _check_size(raw)
-            kind, event = decode_typed(raw)
-            tp, record = _placed(kind, event, raw, services, latest_us)
+            kind, tp, record = view.place(raw, arrival)
         except BadEvent as error:
-            bulk.rejected[_kind_of_bad(raw)] += 1
+            bulk.rejected[view.kind_of_bad(raw)] += 1
             if len(bulk.errors) < MAX_ERRORS:
                 bulk.errors.append({"index": index, "field": error.field, "detail": error.detail})
         else:
@@ -142,15 +159,11 @@ async def _sorted(body: bytes, services: Services) -> _Bulk:
     return bulk
 
 
-def _kind_of_bad(raw: bytes) -> str:
-    try:
-        return kind_of(raw)
-    except BadEvent:
-        return "unknown"
-
-
 def _items(body: bytes) -> Iterator[bytes]:
-    """The events of an array, or the lines of NDJSON that are not blank."""
+    """The events of an array, a single one on as many lines as it likes, or the lines of NDJSON that are not blank."""
+    if _is_one(body):
+        yield body.strip()
+        return
     if body.lstrip()[:1] == b"[":
         try:
             items = _split_array(body)
@@ -167,16 +180,20 @@ def _items(body: bytes) -> Iterator[bytes]:
             yield event
 
 
+def _is_one(body: bytes) -> bool:
+    if body.lstrip()[:1] != b"{":
+        return False
+    try:
+        _one(body)  # ends at the second line of NDJSON
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
 def _check_density(count: int, body: bytes) -> None:
     """Refuse millions of `{}` at once, instead of one after the other."""
     if count > 1000 and count * _MIN_EVENT_BYTES > len(body):
         raise BadEvent("", "more items than a body of this size can have as events")
-
-
-def _checked(kind: str, raw: bytes, services: Services, latest_us: int) -> tuple[TP, Record]:
-    """Where an event of a known kind belongs, and its record. Raises `BadEvent`."""
-    _check_size(raw)
-    return _placed(kind, decode(kind, raw), raw, services, latest_us)
 
 
 def _check_size(raw: bytes) -> None:
@@ -184,15 +201,14 @@ def _check_size(raw: bytes) -> None:
         raise BadEvent("", f"larger than {MAX_EVENT_BYTES:,} bytes")
 
 
-def _placed(kind: str, event: Event, raw: bytes, services: Services, latest_us: int) -> tuple[TP, Record]:
-    if time_us(event.timestamp) > latest_us:
-        raise BadEvent("timestamp", f"more than {services.settings.max_future_s} s in the future")
-    key = event.request_id.encode()
-    return _tp(TOPICS[kind], id_partition_of(key, services.partitions)), Record(key, raw)
-
-
-def _latest_us(services: Services) -> int:
-    return services.clock_us() + services.settings.max_future_s * 1_000_000
+def placed(kind: str, event: Any, raw: bytes, arrival: Arrival) -> tuple[TP, Record]:
+    """Where an event belongs, and its record, which says who has sent it. Raises `BadEvent`."""
+    if time_us(event.timestamp) > arrival.latest_us:
+        raise BadEvent("timestamp", f"more than {arrival.services.settings.max_future_s} s in the future")
+    if event.sender is None:
+        raw = arrival.sender + raw.lstrip()[1:]
+    key = (digest(raw) if kind in _NAMELESS else event.request_id).encode()
+    return _tp(TOPICS[kind], id_partition_of(key, arrival.services.partitions)), Record(key, raw)
 
 
 async def _append(log: Log, batches: dict[TP, list[Record]]) -> None:

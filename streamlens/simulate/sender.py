@@ -125,7 +125,7 @@ class Sender:
 
     async def _attempt(self, session: aiohttp.ClientSession, body: list[Line], data: bytes) -> tuple[str | None, float]:
         """(None, 0) when the body was answered, else why not and how long the server asks to wait, in seconds."""
-        headers = {"Content-Type": "application/x-ndjson"}
+        headers = {"Content-Type": "application/x-ndjson", "User-Agent": "streamlens-simulate"}
         try:
             async with session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
                 content = await answer.read()

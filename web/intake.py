@@ -1,0 +1,85 @@
+"""Events in the words of other systems, and what is told besides calls: one or many in a body, as JSON or NDJSON.
+
+LLM logs, telemetry and service events are written as the calls that they stand for (`streamlens.mappings`).
+"""
+
+from streamlens.app import app
+from streamlens.errors import BadEvent
+from streamlens.events import decode
+from streamlens.log import TP, Record
+from streamlens.mappings import NAMES, call_of, completed
+from web.arrival import Arrival
+from web.ingest import Events, placed
+
+
+class _OfOneKind(Events):
+    kind: str
+
+    def kind_of_bad(self, raw: bytes) -> str:
+        return self.kind
+
+
+class _Calls(_OfOneKind):
+    """Finished calls of the kind of `SOURCES` that a subclass names."""
+
+    def place(self, raw: bytes, arrival: Arrival) -> tuple[str, TP, Record]:
+        call = call_of(self.kind, raw, arrival.received_us)
+        try:
+            return self.kind, *placed(self.kind, decode("call", call), call, arrival)
+        except BadEvent as error:
+            raise BadEvent(NAMES[self.kind].get(error.field, error.field), error.detail) from None
+
+
+class _Observations(_OfOneKind):
+    """Observations of the kind that a subclass names, written as they were sent."""
+
+    def place(self, raw: bytes, arrival: Arrival) -> tuple[str, TP, Record]:
+        raw = completed(raw, arrival.received_us)
+        return self.kind, *placed(self.kind, decode(self.kind, raw), raw, arrival)
+
+
+@app.page("/api/v1/ingest/llm")
+class LlmLogs(_Calls):
+    """Calls as their application logs them."""
+
+    kind = "llm_log"
+
+
+@app.page("/api/v1/ingest/llm/bulk")
+class LlmLogBulk(LlmLogs):
+    """The same."""
+
+
+@app.page("/v1/events")
+class Telemetry(_Calls):
+    """Calls as an application's telemetry tells of them."""
+
+    kind = "telemetry"
+
+
+@app.page("/v1/services/events")
+class ServiceEvents(_Calls):
+    """Requests that a service has answered."""
+
+    kind = "service"
+
+
+@app.page("/v1/evaluations")
+class Evaluations(_Observations):
+    """How good calls were."""
+
+    kind = "evaluation"
+
+
+@app.page("/api/v1/ingest/app")
+class AppLogs(_Observations):
+    """Lines of an application's log."""
+
+    kind = "log"
+
+
+@app.page("/api/v1/ingest/metrics")
+class SystemMetrics(_Observations):
+    """Measurements of systems."""
+
+    kind = "metric"
