@@ -109,7 +109,8 @@ NAMES: dict[str, dict[str, str]] = {
 }
 """Fields of a call, and what a kind calls them. Where an event has both names, that of the call wins."""
 
-DEFAULTS = {"tenant_id": "default", "route": "default", "model": "none"}
+DEFAULT_TENANT = "default"
+DEFAULTS = {"route": "default", "model": "none"}
 """What a call has that nobody has named."""
 
 GOOD_STATUS = frozenset(("", "ok", "success", "succeeded", "completed"))
@@ -125,8 +126,9 @@ HTTP_CLASSES = {408: "timeout", 429: "rate_limit", 504: "timeout"}
 """Classes of error by HTTP status; all others from 400 on are `client_error` or `server_error`."""
 
 
-def call_of(kind: str, raw: bytes, received_us: int) -> bytes:
-    """The call, as JSON, that an event of a kind of `SOURCES` stands for. Raises `BadEvent` with the field at fault."""
+def call_of(kind: str, raw: bytes, received_us: int, tenant_id: str = DEFAULT_TENANT) -> bytes:
+    """The call, as JSON, that an event of a kind of `SOURCES` stands for; of `tenant_id` and the time of receipt, if it
+    does not say. Raises `BadEvent` with the field at fault."""
     source = parsed(_decode[kind], raw)
     call: dict[str, object] = {}
     for name, field in _fields[kind]:
@@ -139,20 +141,19 @@ def call_of(kind: str, raw: bytes, received_us: int) -> bytes:
         call["user_id_hash"] = digest(str(source.user_id).encode())
     if kind == "service":
         call["metadata"] = _endpoint(source) | (source.metadata or {})
-    if isinstance(call.get("tenant_id"), int):
-        call["tenant_id"] = str(call["tenant_id"])
+    call["tenant_id"] = str(call.get("tenant_id", tenant_id))
     if "request_id" not in call:
         call["request_id"] = digest(raw) if "timestamp" in call else secrets.token_hex(16)
     call.setdefault("timestamp", received_us // 1000)
     return _encode(DEFAULTS | call)
 
 
-def completed(raw: bytes, received_us: int) -> bytes:
-    """An observation with the tenant and the time that it lacks: of its project or the default one, and of receipt."""
+def completed(raw: bytes, received_us: int, tenant_id: str = DEFAULT_TENANT) -> bytes:
+    """An observation with what it lacks: its project or else `tenant_id` as the tenant, and the time of receipt."""
     given = parsed(_decode_given, raw)
     lacking: dict[str, object] = {}
     if given.tenant_id is None:
-        lacking["tenant_id"] = DEFAULTS["tenant_id"] if given.project_id is None else str(given.project_id)
+        lacking["tenant_id"] = tenant_id if given.project_id is None else str(given.project_id)
     if given.timestamp is None:
         lacking["timestamp"] = received_us // 1000
     return with_first(_encode(lacking), raw) if lacking else raw

@@ -1,6 +1,7 @@
 """Events in the words of other systems: the rules by which each becomes a call, and what an observation gets."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,16 @@ RULES: list[tuple[str, str, dict[str, Any], dict[str, Any]]] = [
 def test_rules_that_are_more_than_a_name(kind: str, given: dict[str, Any], members: dict[str, Any]) -> None:
     call = json.loads(call_of(kind, event(kind, **given), NOW_US))
     assert {name: call.get(name) for name in members} == members
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_the_tenant_of_who_names_none_can_be_told(kind: str) -> None:
+    tenants = [
+        json.loads(make(event(kind, **named), NOW_US, "told"))["tenant_id"]
+        for make in (partial(call_of, kind), completed)
+        for named in ({}, {"tenant_id": "own"})
+    ]
+    assert tenants == ["told", "own", "told", "own"]
 
 
 @pytest.mark.parametrize("kind", SOURCES)

@@ -5,18 +5,21 @@ from functools import lru_cache
 import msgspec
 from aiohttp import web
 
+from streamlens.mappings import DEFAULT_TENANT
 from web.services import Services
 
 _MAX_SENDER = 64
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """`latest_us`: times after it are too far in the future. `sender`: the beginning of an event that names none."""
+    """`latest_us`: times after it are too far in the future. `sender`: the beginning of an event that names none.
+    `tenant_id`: whose events are that name none, of the kinds that may."""
 
     services: Services
     received_us: int
     latest_us: int
     sender: bytes
+    tenant_id: str = DEFAULT_TENANT
 
     @classmethod
     def of(cls, request: web.Request, services: Services) -> "Arrival":

@@ -23,7 +23,7 @@ class _Calls(_OfOneKind):
     """Finished calls of the kind of `SOURCES` that a subclass names."""
 
     def place(self, raw: bytes, arrival: Arrival) -> tuple[str, TP, Record]:
-        call = call_of(self.kind, raw, arrival.received_us)
+        call = call_of(self.kind, raw, arrival.received_us, arrival.tenant_id)
         try:
             return self.kind, *placed(self.kind, decode("call", call), call, arrival)
         except BadEvent as error:
@@ -34,7 +34,7 @@ class _Observations(_OfOneKind):
     """Observations of the kind that a subclass names, written as they were sent."""
 
     def place(self, raw: bytes, arrival: Arrival) -> tuple[str, TP, Record]:
-        raw = completed(raw, arrival.received_us)
+        raw = completed(raw, arrival.received_us, arrival.tenant_id)
         return self.kind, *placed(self.kind, decode(self.kind, raw), raw, arrival)
 
 
