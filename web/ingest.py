@@ -206,7 +206,7 @@ def placed(kind: str, event: Any, raw: bytes, arrival: Arrival) -> tuple[TP, Rec
     if time_us(event.timestamp) > arrival.latest_us:
         raise BadEvent("timestamp", f"more than {arrival.services.settings.max_future_s} s in the future")
     if event.sender is None:
-        raw = arrival.sender + raw.lstrip()[1:]
+        raw = raw.replace(b"{", arrival.sender, 1)
     key = (digest(raw) if kind in _NAMELESS else event.request_id).encode()
     return _tp(TOPICS[kind], id_partition_of(key, arrival.services.partitions)), Record(key, raw)
 
