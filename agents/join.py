@@ -14,7 +14,7 @@ from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.state import State
 from streamlens.errors import BadEvent
 from streamlens.events import Call, Event, Request, Response, decode, time_us
-from streamlens.join import Half, RequestHalf, ResponseHalf
+from streamlens.join import Half, RequestHalf, ResponseHalf, scoped
 from streamlens.log import TP, Record, Run
 from streamlens.misplaced import check_place
 from streamlens.pricing import Prices, cost_pico
@@ -36,6 +36,7 @@ class JoinOptions(msgspec.Struct, frozen=True):
     max_future_us: int
     prices: Prices
     clock_us: Callable[[], int]
+    by_tenant: bool = False  # ids are unique within a tenant, not within the installation
 
 
 class Join:
@@ -57,6 +58,7 @@ class Join:
         self._watermark: Watermark
         self._state: State
         self._expired = -1
+        self._by_tenant = options.by_tenant
         self._has_scoped = False
         self._rows: dict[tuple[int, str, str, str], tuple[Cell, Entry]] = {}  # changed in this epoch
         self._rates = options.prices.rates
@@ -75,7 +77,7 @@ class Join:
         self._ledger.closed = self._lines.closed(self._watermark.value_us)
         self._expired = self._lines.expired(self._watermark.value_us)
         self._pending.open(state)
-        self._has_scoped = any("\0" in request_id for request_id, _ in self._pending.waiting())
+        self._has_scoped = not self._by_tenant and any("\0" in each for each, _ in self._pending.waiting())
         self._partials.open(state)
         self._ledger.open(state)
         self._letters.open(state)
@@ -152,22 +154,26 @@ class Join:
 
     def _request(self, event: Request, ts_us: int, window: int) -> None:
         request_id, tenant_id = event.request_id, event.tenant_id
-        waiting = self._pending.get(request_id)
+        if self._by_tenant:
+            request_id = scoped(request_id, tenant_id)
+        waiting = self._pending.get(taken := request_id)
         if waiting is None and self._has_scoped:
-            waiting = self._pending.get(request_id := scoped(event.request_id, tenant_id))
+            waiting = self._pending.get(taken := scoped(request_id, tenant_id))
         if waiting is None:
-            if not self._is_repeated(event, window, tenant_id):
-                self._pending.add(event.request_id, RequestHalf.of(event, ts_us))
+            if not self._is_repeated(request_id, window, tenant_id):
+                self._pending.add(request_id, RequestHalf.of(event, ts_us))
         elif isinstance(waiting, ResponseHalf):
-            self._take(request_id, waiting)
+            self._take(taken, waiting)
             last = max(window, waiting.ts_us // self._window_us)
-            self._joined(event.request_id, window, last, RequestHalf.of(event, ts_us), waiting)
+            self._joined(request_id, window, last, RequestHalf.of(event, ts_us), waiting)
         else:
             self._ledger.book(window, tenant_id, "duplicate")
 
     def _response(self, event: Response, ts_us: int, window: int) -> None:
         request_id, tenant_id = event.request_id, event.tenant_id
-        waiting = self._pending.get(request_id)
+        if self._by_tenant:  # what names no tenant joins nothing
+            request_id, tenant_id = scoped(request_id, tenant_id or NOBODY), None
+        waiting = self._pending.get(added := request_id)
         if type(waiting) is RequestHalf and (tenant_id is None or tenant_id == waiting.tenant_id):
             self._take(request_id, waiting)
             request_window = waiting.ts_us // self._window_us
@@ -175,25 +181,26 @@ class Join:
             self._joined(request_id, request_window, last, waiting, ResponseHalf.of(event, ts_us))
             return
         if tenant_id is not None:
-            request_id = scoped(request_id, tenant_id)
             self._has_scoped = True
-            waiting = self._pending.get(request_id)
+            waiting = self._pending.get(added := scoped(request_id, tenant_id))
         if waiting is not None:
             self._ledger.book(window, NOBODY, "duplicate")
-        elif not self._is_repeated(event, window, NOBODY):
-            self._pending.add(request_id, ResponseHalf.of(event, ts_us))
+        elif not self._is_repeated(request_id, window, NOBODY):
+            self._pending.add(added, ResponseHalf.of(event, ts_us))
 
     def _call(self, event: Call, ts_us: int, window: int) -> None:
-        last = window
-        for request_id in (event.request_id, scoped(event.request_id, event.tenant_id)):
-            if waiting := self._pending.get(request_id):  # The call says all that a waiting half could.
+        own_id = scoped(event.request_id, event.tenant_id)
+        ids = (own_id,) if self._by_tenant else (event.request_id, own_id)
+        request_id, last = ids[0], window
+        for taken in ids:
+            if waiting := self._pending.get(taken):  # The call says all that a waiting half could.
                 half_window, tenant_id = self._place(waiting)
-                self._take(request_id, waiting)
+                self._take(taken, waiting)
                 self._ledger.book(half_window, tenant_id, "duplicate")
                 last = max(last, half_window)
-        if not self._is_repeated(event, window, event.tenant_id):
+        if not self._is_repeated(request_id, window, event.tenant_id):
             request, response = RequestHalf.of(event, ts_us), ResponseHalf.of(event, ts_us)
-            self._joined(event.request_id, window, last, request, response, events=1)
+            self._joined(request_id, window, last, request, response, events=1)
 
     def _take(self, request_id: str, waiting: Half) -> None:
         """A half waits no more, and is booked elsewhere."""
@@ -223,13 +230,13 @@ class Join:
         row[0].add(request, response, cost)
         row[1].aggregate(events)
 
-    def _is_repeated(self, event: Event, window: int, tenant_id: str) -> bool:
+    def _is_repeated(self, request_id: str, window: int, tenant_id: str) -> bool:
         """Book an event whose id is joined already; the id is remembered until the latest event under it expires."""
-        marked = self._pending.marked(event.request_id)
+        marked = self._pending.marked(request_id)
         if marked is None or marked <= self._expired:
             return False
         if window > marked:
-            self._pending.mark(event.request_id, window)
+            self._pending.mark(request_id, window)
         self._ledger.book(window, tenant_id, "duplicate")
         return True
 
@@ -269,11 +276,6 @@ class Join:
         self._expired = expired
 
 
-def scoped(request_id: str, tenant_id: str) -> str:
-    """The id under which a response waits that names its tenant: it joins that tenant's request only."""
-    return f"{request_id}\0{tenant_id}"
-
-
 settings = app.settings
 options = JoinOptions(
     partitions=settings.partitions,
@@ -286,6 +288,7 @@ options = JoinOptions(
     max_future_us=settings.max_future_s * 1_000_000,
     prices=Prices(settings.prices_file),
     clock_us=clock_us,
+    by_tenant=settings.auth == "keys",
 )
 stage = app.stage("pending", tuple(INPUTS), lambda partition: Join(partition, options))
 

@@ -70,6 +70,11 @@ class ResponseHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
         return max(0, self.ts_us - request_ts_us)
 
 
+def scoped(request_id: str, tenant_id: str) -> str:
+    """The id under which a half waits that only its tenant's other half can join. No id of a client has a NUL."""
+    return f"{request_id}\0{tenant_id}"
+
+
 Half = RequestHalf | ResponseHalf
 encode_half = msgspec.msgpack.Encoder().encode
 decode_half = msgspec.msgpack.Decoder(Half).decode

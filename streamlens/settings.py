@@ -42,6 +42,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """0 keeps everything."""
     max_body_mib: int = 16
     """For bulk bodies, after decompression."""
+    auth: Literal["off", "keys"] = "off"
+    """keys: each request needs an API key, and ids are unique within a tenant."""
+    rate_limit_eps: float = 0.0
+    """Events per second of one tenant that one process takes; 0: any number."""
     prices_file: Path | None = None
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
@@ -85,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ("max_future_s", 0, 86_400),
             ("log_retention_h", 0, 10_000),
             ("max_body_mib", 1, 1024),
+            ("rate_limit_eps", 0, 10_000_000),
             ("kafka_session_s", 6, 300),
         ):
             if not low <= getattr(self, field) <= high:

@@ -67,8 +67,9 @@ class Rows:
 class Pipeline:
     """One process' pipeline. `open` and `close` may be called again and again on one directory."""
 
-    def __init__(self, path: Path, partitions: int = 2, log: Any = None) -> None:
+    def __init__(self, path: Path, partitions: int = 2, log: Any = None, *, by_tenant: bool = False) -> None:
         self.path = path
+        self.by_tenant = by_tenant
         self.partitions = partitions
         self.clock = Clock()
         self.rows = Rows()
@@ -82,7 +83,7 @@ class Pipeline:
             self.log = LocalLog.open(self.path / "log", sync=False)
         names = [*INPUTS, PARTIALS, METRICS, DEAD_LETTERS, "pending-changelog", "windows-changelog"]
         await self.log.create_topics([TopicSpec(name, self.partitions) for name in names])
-        options = JoinOptions(self.partitions, LINES, 60 * SECOND, PRICES, self.clock)
+        options = JoinOptions(self.partitions, LINES, 60 * SECOND, PRICES, self.clock, self.by_tenant)
         windows = WindowsOptions(self.partitions, MINUTE)
         self.join = self._stage("pending", list(INPUTS), lambda p: Join(p, options))
         self.windows = self._stage("windows", [PARTIALS], lambda p: Windows(p, windows), rows=True)

@@ -95,10 +95,90 @@ CASES = [
 ]
 
 
+CHECKPOINTS = ["one checkpoint", "a checkpoint after each event", "a kill after each event"]
+
+
 @pytest.mark.parametrize(("events", "ledger", "calls"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-@pytest.mark.parametrize("checkpoints", ["one checkpoint", "a checkpoint after each event", "a kill after each event"])
+@pytest.mark.parametrize("checkpoints", CHECKPOINTS)
 async def test_join(tmp_path: Path, events: list[Event], ledger: dict[Any, Any], calls: int, checkpoints: str) -> None:
-    pipeline = await Pipeline(tmp_path).open()
+    await _joins(Pipeline(tmp_path), events, ledger, calls, checkpoints)
+
+
+A, B = {"tenant_id": "acme"}, {"tenant_id": "evil"}
+EVIL_CALL = {("evil", 0): {"received": 2, "aggregated": 2}}
+BY_TENANT = [
+    ("a request and its response are one call", [q(1), r(2, **A)], ONE_CALL, 1),
+    ("the order of arrival does not matter", [r(2, **A), q(1)], ONE_CALL, 1),
+    ("two tenants may use one id", [q(1), q(1, **B), r(2, **B), r(2, **A)], {**ONE_CALL, **EVIL_CALL}, 2),
+    (
+        "another tenant's response waits alone",
+        [q(1), r(2, **B)],
+        {("acme", 0): {"received": 1, "pending": 1}, ("", 0): {"received": 1, "pending": 1}},
+        0,
+    ),
+    (
+        "another tenant's response, first or last, changes nothing",
+        [r(1, **B), q(1), r(2, **A), r(3, **B)],
+        {**ONE_CALL, ("", 0): {"received": 2, "pending": 1, "duplicate": 1}},
+        1,
+    ),
+    (
+        "another tenant's request makes none a duplicate",
+        [q(1, **B), q(1), r(2, **A)],
+        {**ONE_CALL, ("evil", 0): {"received": 1, "pending": 1}},
+        1,
+    ),
+    (
+        "another tenant's whole call takes no half away",
+        [q(1), c(1, **B), r(2, **A)],
+        {**ONE_CALL, ("evil", 0): {"received": 1, "aggregated": 1}},
+        2,
+    ),
+    (
+        "another tenant's whole call makes none a duplicate",
+        [c(1, **B), c(1)],
+        {("acme", 0): {"received": 1, "aggregated": 1}, ("evil", 0): {"received": 1, "aggregated": 1}},
+        2,
+    ),
+    (
+        "an own repeat is a duplicate",
+        [q(1), q(1), r(2, **A), c(1), r(2, **A)],
+        {
+            ("acme", 0): {"received": 4, "aggregated": 2, "duplicate": 2},
+            ("", 0): {"received": 1, "duplicate": 1},
+        },
+        1,
+    ),
+    (
+        "an own whole call says all that a half could",
+        [q(1), r(2), c(1)],
+        {
+            ("acme", 0): {"received": 2, "aggregated": 1, "duplicate": 1},
+            ("", 0): {"received": 1, "pending": 1},
+        },
+        1,
+    ),
+    (
+        "what names no tenant joins nothing",
+        [q(1), r(2)],
+        {("acme", 0): {"received": 1, "pending": 1}, ("", 0): {"received": 1, "pending": 1}},
+        0,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "ledger", "calls"), [case[1:] for case in BY_TENANT], ids=[case[0] for case in BY_TENANT]
+)
+@pytest.mark.parametrize("checkpoints", CHECKPOINTS)
+async def test_with_keys_an_id_is_one_tenants_own(
+    tmp_path: Path, events: list[Event], ledger: dict[Any, Any], calls: int, checkpoints: str
+) -> None:
+    await _joins(Pipeline(tmp_path, by_tenant=True), events, ledger, calls, checkpoints)
+
+
+async def _joins(pipeline: Pipeline, events: list[Event], ledger: dict[Any, Any], calls: int, checkpoints: str) -> None:
+    await pipeline.open()
     pipeline.clock.at(65)
     for kind, at, request_id, fields in events:
         await pipeline.send(kind, at, request_id, **fields)
