@@ -26,10 +26,10 @@ def settings_with(host: str | None, port: int | None, data_dir: Path | None, *, 
         if value is not None:
             os.environ[name] = str(value)
     settings = Settings.load(os.environ)
-    if not insecure and not _is_loopback(settings.http_host):
+    if settings.auth == "off" and not insecure and not _is_loopback(settings.http_host):
         raise BadSetting(
             f"STREAMLENS_HTTP_HOST: {settings.http_host} can be reached by others, who could read and write everything;"
-            " add --insecure if that is what you want"
+            " set STREAMLENS_AUTH=keys, or add --insecure if that is what you want"
         )
     return settings
 

@@ -19,10 +19,12 @@ from streamlens.checkpoint.appends import StageLogic
 from streamlens.checkpoint.stage import Member, Stage
 from streamlens.checkpoint.store import RocksStore, Shared
 from streamlens.errors import BadSetting, StreamLensError, Unavailable
+from streamlens.keys import Keys
 from streamlens.log import TP, TopicSpec
 from streamlens.metrics import CHECKPOINT_AGE, CONSUMER_LAG, WATERMARK_LAG
 from streamlens.outbox import Outbox
 from streamlens.postgres.database import Database
+from streamlens.postgres.keys import KeyReader
 from streamlens.settings import Settings
 from streamlens.topics import DEAD_LETTERS, INPUTS, METRICS, OBSERVATIONS, PARTIALS
 
@@ -47,6 +49,8 @@ class Runtime:
         self.stages: list[Stage] = []
         self.log: Broker
         self.database = Database(settings)
+        self.keys: Keys | None = None
+        """Whose requests are taken; None: everybody's."""
         self.started_us = clock_us()
         self.ready = asyncio.Event()
         self.stopping = asyncio.Event()
@@ -60,6 +64,7 @@ class Runtime:
         self._shared = Shared()
         self._tasks: list[asyncio.Task[None]] = []
         self._outboxes: list[Outbox] = []
+        self._key_reader: KeyReader | None = None
 
     # -- what the agents' modules declare ------------------------------------------------------------------------
 
@@ -98,8 +103,18 @@ class Runtime:
         except BadSetting as error:
             raise BadSetting(f"{error} (STREAMLENS_PARTITIONS is {settings.partitions})") from None
         await self.database.start(self.log.log_id)
+        if settings.auth == "keys":
+            await self._follow_keys()
         for started in self.on_started:
             started(self)
+
+    async def _follow_keys(self) -> None:
+        self._key_reader = KeyReader(self.database.dsn)
+        self.keys = Keys(self._key_reader.load)
+        if not self.database.trouble:
+            with suppress(Unavailable):  # else it follows as soon as it can
+                await self.keys.refresh()
+        self._tasks.append(asyncio.create_task(self.keys.run(self.fatal)))
 
     def topics(self) -> list[TopicSpec]:
         """All topics, as they must exist."""
@@ -116,6 +131,8 @@ class Runtime:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for stage in self.stages:
             stage.close()
+        if self._key_reader is not None:
+            self._key_reader.close()
         await self.database.stop()
         await self.log.stop()
 
@@ -170,7 +187,7 @@ class Runtime:
 
     def resumed(self) -> None:
         """The streams flow: begin the checkpoints, once."""
-        if not self._tasks:
+        if not self.ready.is_set():
             for stage in self.stages:
                 self._tasks.append(asyncio.create_task(stage.run(self.settings.checkpoint_interval_s)))
             for outbox in self._outboxes:

@@ -69,7 +69,8 @@ async def store(dsn: str) -> AsyncIterator[PostgresStore]:
 async def empty(dsn: str) -> None:
     """Delete all rows."""
     connection = await asyncpg.connect(dsn)
-    await connection.execute("delete from llm_metrics; delete from llm_ledger; delete from streamlens_meta")
+    tables = ("llm_metrics", "llm_ledger", "streamlens_meta", "streamlens_keys", "streamlens_projects")
+    await connection.execute("; ".join(f"delete from {table}" for table in tables))
     await connection.close()
 
 

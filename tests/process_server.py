@@ -39,15 +39,17 @@ class NotReady(Exception):
 class Server:
     """One data directory and port; `start` again after each end. Used as a context manager it leaves nothing behind."""
 
-    def __init__(self, data_dir: Path, *, dsn: str = "") -> None:
-        """`dsn` empty: the embedded PostgreSQL in the data directory."""
+    def __init__(self, data_dir: Path, *, dsn: str = "", **settings: str) -> None:
+        """`dsn` empty: the embedded PostgreSQL in the data directory; `settings` are more names of the environment."""
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.dsn = dsn or f"postgresql://streamlens@/postgres?host={quote(str(data_dir / 'postgres'))}"
         self.process: subprocess.Popen[bytes]
         self._stderr = data_dir.with_name(data_dir.name + ".stderr")
-        self._environ = environ(POSTGRES_DSN=dsn, STREAMLENS_LOG_FORMAT="json")
+        self._environ = environ(POSTGRES_DSN=dsn, STREAMLENS_LOG_FORMAT="json", **settings)
+        self.key = ""
+        """Sent with each request."""
 
     def __enter__(self) -> "Server":
         return self
@@ -122,11 +124,17 @@ class Server:
 
     def get(self, path: str) -> tuple[int, Any]:
         """Status and decoded JSON."""
-        return _ask(urllib.request.Request(self.url + path))
+        return self.ask("GET", path)
+
+    def ask(self, method: str, path: str) -> tuple[int, Any]:
+        return _ask(urllib.request.Request(self.url + path, headers=self._key_header(), method=method))
 
     def post(self, path: str, body: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self._key_header()}
         return _ask(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers))
+
+    def _key_header(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of `llm_metrics` with every integer, as the oracle has them."""
@@ -148,7 +156,11 @@ class Server:
 
     def audit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`streamlens audit` of this data directory."""
-        return streamlens("audit", "--data-dir", str(self.data_dir), *arguments, env=self._environ)
+        return self.command("audit", *arguments)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command on this data directory."""
+        return streamlens(*arguments, "--data-dir", str(self.data_dir), env=self._environ)
 
 
 def streamlens(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

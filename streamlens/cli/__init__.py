@@ -18,6 +18,7 @@ class _Commands(click.Group):
         "simulate": "streamlens.cli.simulate",
         "migrate": "streamlens.cli.migrate",
         "audit": "streamlens.cli.audit",
+        "keys": "streamlens.cli.keys",
         "skip-lost": "streamlens.cli.skip_lost",
     }
 

@@ -99,7 +99,7 @@ def database(settings: "Settings") -> Iterator[str]:
 
     directory = settings.data_dir / "postgres"
     if not (directory / "PG_VERSION").exists():
-        raise BadSetting(f"there are no rows in {directory}: set POSTGRES_DSN if they are in another database")
+        raise BadSetting(f"there is no database in {directory}: start StreamLens once, or set POSTGRES_DSN")
     server = EmbeddedPostgres(directory)
     runs_already = server.pid is not None
     try:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from streamlens.errors import BadSetting
+
 
 @click.command(epilog="Example: streamlens up --demo")
 @click.option("--host", help="Address to serve on.  [default: 127.0.0.1]")
@@ -19,4 +21,7 @@ def up(host: str | None, port: int | None, data_dir: Path | None, demo: bool, in
     """
     from streamlens.process import run, settings_with
 
-    run(settings_with(host, port, data_dir, insecure=insecure), demo=demo)
+    settings = settings_with(host, port, data_dir, insecure=insecure)
+    if demo and settings.auth == "keys":
+        raise BadSetting("--demo sends without a key, which STREAMLENS_AUTH=keys refuses: leave one of them out")
+    run(settings, demo=demo)

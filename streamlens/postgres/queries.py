@@ -83,6 +83,9 @@ _TENANTS = """
     select tenant_id, (select max(window_start) from llm_metrics m where m.tenant_id = found.tenant_id) as last_window
     from found where tenant_id is not null order by tenant_id"""
 
+_TENANT = """
+    select tenant_id, max(window_start) as last_window from llm_metrics where tenant_id = $1 group by tenant_id"""
+
 _SERIES = """
     with recursive found (route, model) as (
         (select route, model from llm_metrics where tenant_id = $1 order by route, model limit 1)
@@ -148,10 +151,11 @@ async def metrics(
             stretch = 8 * stretch + step
 
 
-async def tenants(pool: asyncpg.Pool) -> list[dict[str, Any]]:
-    """Each tenant that has rows: `tenant_id` and the start of its newest window, `last_window`."""
+async def tenants(pool: asyncpg.Pool, tenant_id: str | None = None) -> list[dict[str, Any]]:
+    """Each tenant that has rows, or the one: `tenant_id` and the start of its newest window, `last_window`."""
     async with reader(pool) as connection:
-        return [_plain(row) for row in await connection.fetch(_TENANTS)]
+        rows = await (connection.fetch(_TENANTS) if tenant_id is None else connection.fetch(_TENANT, tenant_id))
+        return [_plain(row) for row in rows]
 
 
 async def series(pool: asyncpg.Pool, tenant_id: str) -> list[dict[str, Any]]:
