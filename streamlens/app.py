@@ -31,6 +31,7 @@ MODULES = (
     "web.ingest",
     "web.intake",
     "web.query",
+    "web.projects",
     "web.health",
     "web.prometheus",
     "web.pages",

@@ -16,6 +16,7 @@ import web.services
 from streamlens.app import app
 from streamlens.errors import Unavailable
 from streamlens.events import MAX_EVENT_BYTES
+from streamlens.keys import ANYONE
 from streamlens.log import TP
 from streamlens.partitioner import partition_of
 from web.arrival import Arrival
@@ -431,7 +432,7 @@ async def test_a_large_body_gives_way_to_others(monkeypatch: pytest.MonkeyPatch,
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count_turns())
-    arrival = Arrival(web.services.current(), NOW_US, NOW_US, b"{")
+    arrival = Arrival(web.services.current(), NOW_US, NOW_US, b"{", ANYONE, "")
     await web.ingest._sorted(b"\n".join([GOOD] * 500), app.web.views["/v1/llm/events"], arrival)
     counting.cancel()
     assert turns >= 400

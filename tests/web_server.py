@@ -13,6 +13,7 @@ import web.health
 import web.ingest
 import web.intake
 import web.pages
+import web.projects
 import web.prometheus
 import web.query  # noqa: F401
 from streamlens.app import app
@@ -52,7 +53,7 @@ async def serving(tmp_path: Path, **replaced: Any) -> AsyncIterator[Site]:
     log = LocalLog.open(tmp_path / "log", sync=False)
     await log.start()
     await log.create_topics([TopicSpec(topic, PARTITIONS) for topic in TOPICS])
-    given = Services(log, PARTITIONS, None, Settings(), lambda: NOW_US, lambda: WELL)
+    given = Services(log, PARTITIONS, None, Settings(), lambda: NOW_US, lambda: WELL, None, None)
     services.install(None if replaced == {"services": None} else msgspec.structs.replace(given, **replaced))
     driver = Web(app)
     for view in app.web.views.values():

@@ -5,7 +5,9 @@ from functools import lru_cache
 import msgspec
 from aiohttp import web
 
+from streamlens.keys import Key
 from streamlens.mappings import DEFAULT_TENANT
+from web.access import key_of
 from web.services import Services
 
 _MAX_SENDER = 64
@@ -13,20 +15,22 @@ _MAX_SENDER = 64
 
 class Arrival(msgspec.Struct, frozen=True):
     """`latest_us`: times after it are too far in the future. `sender`: the beginning of an event that names none.
-    `tenant_id`: whose events are that name none, of the kinds that may."""
+    `key`: what its sender may send. `tenant_id`: whose events are that name none, of the kinds that may."""
 
     services: Services
     received_us: int
     latest_us: int
     sender: bytes
-    tenant_id: str = DEFAULT_TENANT
+    key: Key
+    tenant_id: str
 
     @classmethod
     def of(cls, request: web.Request, services: Services) -> "Arrival":
         """That of a request which has just come."""
         now_us = services.clock_us()
         latest_us = now_us + services.settings.max_future_s * 1_000_000
-        return cls(services, now_us, latest_us, _sender(request.headers.get("User-Agent", "")))
+        key, sender = key_of(request), _sender(request.headers.get("User-Agent", ""))
+        return cls(services, now_us, latest_us, sender, key, key.tenant_id or DEFAULT_TENANT)
 
 
 @lru_cache(1024)

@@ -17,6 +17,7 @@ from faust.web.drivers import aiohttp as faust_aiohttp
 
 from streamlens.errors import BadEvent, Unavailable
 from streamlens.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from web.access import Need, admit, need_of
 from web.problem import Problem
 
 log = structlog.get_logger()
@@ -54,16 +55,19 @@ class Web(faust_aiohttp.Web):
         """Add a view for the methods that it has. Faust would add HEAD to views without a GET too."""
         methods = handler.get_methods()
         for method in methods if "GET" in methods else methods - {"HEAD"}:
-            self.web_app.router.add_route(method, pattern, _called(handler.methods[method.lower()]))
+            self.web_app.router.add_route(
+                method, pattern, _called(handler.methods[method.lower()], need_of(method, pattern))
+            )
 
 
-def _called(method: Callable[..., Awaitable[web.StreamResponse]]) -> _Handler:
-    """Calls a view's method as Faust does, less its sensors, which nobody reads."""
+def _called(method: Callable[..., Awaitable[web.StreamResponse]], need: Need | None) -> _Handler:
+    """Calls a view's method as Faust does, less its sensors, which nobody reads, for those who may."""
 
     async def view(request: web.Request) -> web.StreamResponse:
         if request.method == "POST" and request.headers.get("Sec-Fetch-Site") == "cross-site":
             # A form or script of any site that the user visits could reach a server on this host.
             raise Problem(403, "pages of other sites may not send here")
+        admit(request, need)
         return await method(request, **request.match_info)
 
     return view

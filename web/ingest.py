@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from functools import cache
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import orjson
@@ -24,6 +24,7 @@ from streamlens.mappings import SOURCES, digest
 from streamlens.metrics import EVENTS, INGEST_BYTES
 from streamlens.partitioner import id_partition_of
 from streamlens.topics import CALLS, INPUTS, OBSERVATIONS
+from tables.ledger import NOBODY
 from web.arrival import Arrival
 from web.body import body_of
 from web.problem import Problem
@@ -46,6 +47,15 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _one = msgspec.json.Decoder(msgspec.Raw).decode
 
 
+class Place(NamedTuple):
+    """Where an event belongs, its record, which says who has sent it, and whose it is: `NOBODY` where it does not say."""
+
+    kind: str
+    tp: TP
+    record: Record
+    tenant_id: str
+
+
 class _Event(View):
     """One event of the kind that a subclass names."""
 
@@ -56,9 +66,12 @@ class _Event(View):
         try:
             async with body_of(request, MAX_EVENT_BYTES) as body:
                 INGEST_BYTES.inc(len(body))
-                event = decode(self.kind, body)
-                tp, record = placed(self.kind, event, body, Arrival.of(request, services))
-                await _append(services.log, {tp: [record]})
+                arrival = Arrival.of(request, services)
+                raw = arrival.key.stamped(body)
+                place = placed(self.kind, decode(self.kind, raw), raw, arrival)
+                if services.rate_limit is not None:
+                    services.rate_limit.take({place.tenant_id: 1})
+                await _append(services.log, {place.tp: [place.record]})
         except (Problem, BadEvent):
             _events(self.kind, "rejected").inc()
             raise
@@ -91,10 +104,11 @@ class CallEvent(_Event):
 class Events(View):
     """One or many events, as NDJSON or a JSON array; each has `type`. Good ones count, bad ones are named by index."""
 
-    def place(self, raw: bytes, arrival: Arrival) -> tuple[str, TP, Record]:
-        """The kind of an event, where it belongs, and its record. Raises `BadEvent`."""
+    def place(self, raw: bytes, arrival: Arrival) -> Place:
+        """Validate an event and find its place. Raises `BadEvent`."""
+        raw = arrival.key.stamped(raw)
         kind, event = decode_typed(raw)
-        return kind, *placed(kind, event, raw, arrival)
+        return placed(kind, event, raw, arrival)
 
     def kind_of_bad(self, raw: bytes) -> str:
         """The kind as which an event counts that has no place."""
@@ -109,6 +123,8 @@ class Events(View):
             async with body_of(request, services.settings.max_body_mib << 20) as body:
                 INGEST_BYTES.inc(len(body))
                 bulk = await _sorted(body, self, Arrival.of(request, services))
+                if services.rate_limit is not None:
+                    services.rate_limit.take(bulk.tenants)
                 if bulk.batches:
                     await _append(services.log, bulk.batches)
         except (Problem, BadEvent):
@@ -130,6 +146,8 @@ class _Bulk:
 
     def __init__(self) -> None:
         self.batches: defaultdict[TP, list[Record]] = defaultdict(list)
+        self.tenants: Counter[str] = Counter()
+        """How many events each has sent; those that name no tenant are nobody's."""
         self.accepted: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
         self.errors: list[dict[str, Any]] = []
@@ -143,14 +161,16 @@ async def _sorted(body: bytes, view: Events, arrival: Arrival) -> _Bulk:
     for index, raw in enumerate(_items(body)):
         try:
             _check_size(raw)
-            kind, tp, record = view.place(raw, arrival)
+            place = view.place(raw, arrival)
         except BadEvent as error:
+            bulk.tenants[arrival.key.tenant_id or NOBODY] += 1
             bulk.rejected[view.kind_of_bad(raw)] += 1
             if len(bulk.errors) < MAX_ERRORS:
                 bulk.errors.append({"index": index, "field": error.field, "detail": error.detail})
         else:
-            bulk.accepted[kind] += 1
-            bulk.batches[tp].append(record)
+            bulk.accepted[place.kind] += 1
+            bulk.batches[place.tp].append(place.record)
+            bulk.tenants[place.tenant_id] += 1
         if perf_counter() > pause_at:
             await asyncio.sleep(0)
             pause_at = perf_counter() + _SLICE_S
@@ -201,14 +221,16 @@ def _check_size(raw: bytes) -> None:
         raise BadEvent("", f"larger than {MAX_EVENT_BYTES:,} bytes")
 
 
-def placed(kind: str, event: Any, raw: bytes, arrival: Arrival) -> tuple[TP, Record]:
-    """Where an event belongs, and its record, which says who has sent it. Raises `BadEvent`."""
+def placed(kind: str, event: Any, raw: bytes, arrival: Arrival) -> Place:
+    """The place of a valid event. Raises `BadEvent` when it comes from the future, or is not its sender's to send."""
+    arrival.key.must_own(event.tenant_id)
     if time_us(event.timestamp) > arrival.latest_us:
         raise BadEvent("timestamp", f"more than {arrival.services.settings.max_future_s} s in the future")
     if event.sender is None:
         raw = raw.replace(b"{", arrival.sender, 1)
     key = (digest(raw) if kind in _NAMELESS else event.request_id).encode()
-    return _tp(TOPICS[kind], id_partition_of(key, arrival.services.partitions)), Record(key, raw)
+    tp = _tp(TOPICS[kind], id_partition_of(key, arrival.services.partitions))
+    return Place(kind, tp, Record(key, raw), event.tenant_id or NOBODY)
 
 
 async def _append(log: Log, batches: dict[TP, list[Record]]) -> None:

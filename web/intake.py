@@ -6,10 +6,9 @@ LLM logs, telemetry and service events are written as the calls that they stand 
 from streamlens.app import app
 from streamlens.errors import BadEvent
 from streamlens.events import decode
-from streamlens.log import TP, Record
 from streamlens.mappings import NAMES, call_of, completed
 from web.arrival import Arrival
-from web.ingest import Events, placed
+from web.ingest import Events, Place, placed
 
 
 class _OfOneKind(Events):
@@ -22,10 +21,10 @@ class _OfOneKind(Events):
 class _Calls(_OfOneKind):
     """Finished calls of the kind of `SOURCES` that a subclass names."""
 
-    def place(self, raw: bytes, arrival: Arrival) -> tuple[str, TP, Record]:
+    def place(self, raw: bytes, arrival: Arrival) -> Place:
         call = call_of(self.kind, raw, arrival.received_us, arrival.tenant_id)
         try:
-            return self.kind, *placed(self.kind, decode("call", call), call, arrival)
+            return placed(self.kind, decode("call", call), call, arrival)
         except BadEvent as error:
             raise BadEvent(NAMES[self.kind].get(error.field, error.field), error.detail) from None
 
@@ -33,9 +32,9 @@ class _Calls(_OfOneKind):
 class _Observations(_OfOneKind):
     """Observations of the kind that a subclass names, written as they were sent."""
 
-    def place(self, raw: bytes, arrival: Arrival) -> tuple[str, TP, Record]:
+    def place(self, raw: bytes, arrival: Arrival) -> Place:
         raw = completed(raw, arrival.received_us, arrival.tenant_id)
-        return self.kind, *placed(self.kind, decode(self.kind, raw), raw, arrival)
+        return placed(self.kind, decode(self.kind, raw), raw, arrival)
 
 
 @app.page("/api/v1/ingest/llm")

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from streamlens.events import time_us
 from streamlens.fields import MAX_TIME_US
+from web.access import key_of
 from web.problem import Problem
 
 _MAX_NAME = 256
@@ -16,17 +17,26 @@ _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Parameters:
-    """The query of one request. An empty value counts as not given. All methods raise `Problem` 400 with the field."""
+    """The query of one request. An empty value counts as not given. All methods raise `Problem` 400 with the field.
+
+    A key's tenant is the `tenant_id` of every question asked with it, whether the route knows that parameter or not.
+    """
 
     def __init__(self, request: web.Request, known: Iterable[str]) -> None:
         self._values: dict[str, str] = {}
         names = sorted(known)
+        own = key_of(request).tenant_id
+        if own is not None:
+            for given in request.query.getall("tenant_id", ()):
+                key_of(request).must_own(given or own)
         for name, value in request.query.items():
             if name not in names:
                 raise _bad(name[:64], f"unknown parameter; there are {', '.join(names) or 'none'}")
             if name in self._values:
                 raise _bad(name, "given more than once")
             self._values[name] = value
+        if own is not None:
+            self._values["tenant_id"] = own
 
     def name(self, field: str) -> str | None:
         """A name of the events' contract: at most 256 characters, no NUL."""

@@ -7,6 +7,8 @@ import orjson
 from aiohttp import web
 
 from streamlens.errors import BadEvent, Unavailable
+from streamlens.keys import ForeignTenant
+from streamlens.ratelimit import RateLimited
 
 CONTENT_TYPE = "application/problem+json"
 
@@ -34,9 +36,10 @@ class Problem(Exception):
     def of(cls, error: BadEvent | Unavailable | web.HTTPException) -> "Problem":
         """The problem that tells a client of `error`."""
         if isinstance(error, BadEvent):
-            return cls(400, error.detail, field=error.field)
+            return cls(403 if isinstance(error, ForeignTenant) else 400, error.detail, field=error.field)
         if isinstance(error, Unavailable):
-            return cls(503, str(error), headers={"Retry-After": str(error.retry_after_s)})
+            status = 429 if isinstance(error, RateLimited) else 503
+            return cls(status, str(error), headers={"Retry-After": str(error.retry_after_s)})
         headers = {name: value for name, value in error.headers.items() if name in ("Allow", "Location")}
         return cls(error.status, _DETAILS.get(error.status, error.reason), headers=headers)
 

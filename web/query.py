@@ -33,7 +33,7 @@ class Metrics(View):
         names = ("tenant_id", "route", "model", "from", "to", "step", "group_by", "limit")
         parameters = Parameters(request, names)
         from_us, to_us = parameters.span_us()
-        rows = await _answered(
+        rows = await answered(
             queries.metrics(
                 current().pool,
                 tenant_id=parameters.name("tenant_id"),
@@ -54,8 +54,8 @@ class Tenants(View):
     """The tenants that have rows."""
 
     async def get(self, request: web.Request, **_: Any) -> web.Response:
-        Parameters(request, ())
-        return _json({"tenants": await _answered(queries.tenants(current().pool))})
+        tenant_id = Parameters(request, ()).name("tenant_id")
+        return _json({"tenants": await answered(queries.tenants(current().pool, tenant_id))})
 
 
 @app.page("/v1/series")
@@ -64,7 +64,7 @@ class Series(View):
 
     async def get(self, request: web.Request, **_: Any) -> web.Response:
         tenant_id = Parameters(request, ("tenant_id",)).name("tenant_id")
-        return _json({"series": await _answered(_series(current().pool, tenant_id))})
+        return _json({"series": await answered(_series(current().pool, tenant_id))})
 
 
 @app.page("/v1/ledger")
@@ -76,7 +76,7 @@ class Ledger(View):
         from_us, to_us = parameters.span_us()
         tenant_id = parameters.name("tenant_id")
         limit = parameters.count("limit", 1, 10_000, 10_000)
-        rows = await _answered(queries.ledger(current().pool, tenant_id, from_us, to_us, limit))
+        rows = await answered(queries.ledger(current().pool, tenant_id, from_us, to_us, limit))
         return _json({"ledger": rows})
 
 
@@ -86,7 +86,7 @@ async def _series(pool: Any, tenant_id: str | None) -> list[dict[str, Any]]:
     return [row for tenant in await queries.tenants(pool) for row in await queries.series(pool, tenant["tenant_id"])]
 
 
-async def _answered(question: Awaitable[_T]) -> _T:
+async def answered(question: Awaitable[_T]) -> _T:
     """Raises `Unavailable`, without the internals that its cause may tell, when Postgres does not answer in time."""
     try:
         async with asyncio.timeout(ANSWER_S):

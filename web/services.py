@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 
 from streamlens.errors import Unavailable
+from streamlens.keys import Keys
 from streamlens.log import Log
+from streamlens.ratelimit import RateLimit
 from streamlens.settings import Settings
 
 
@@ -35,7 +37,10 @@ class HealthReport(msgspec.Struct, frozen=True):
 
 
 class Services(msgspec.Struct, frozen=True):
-    """`partitions` is that of the input topics; `pool` an asyncpg pool for reading; `clock_us` the wall clock."""
+    """`partitions` is that of the input topics; `pool` an asyncpg pool for questions; `clock_us` the wall clock.
+
+    `keys` None: everybody may do everything; `rate_limit` None: any number of events.
+    """
 
     log: Log
     partitions: int
@@ -43,6 +48,8 @@ class Services(msgspec.Struct, frozen=True):
     settings: Settings
     clock_us: Callable[[], int]
     health: Callable[[], HealthReport]
+    keys: Keys | None
+    rate_limit: RateLimit | None
 
 
 _installed: Services | None = None

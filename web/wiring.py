@@ -1,6 +1,7 @@
 """Gives the views what they need of the running process, once its log and its Postgres can be used."""
 
 from streamlens.app import app
+from streamlens.ratelimit import RateLimit
 from streamlens.runtime import Runtime, clock_us
 from web.services import HealthReport, Part, Services, install
 
@@ -14,6 +15,8 @@ def _install(runtime: Runtime) -> None:
             settings=runtime.settings,
             clock_us=clock_us,
             health=lambda: _health(runtime),
+            keys=runtime.keys,
+            rate_limit=RateLimit(eps) if (eps := runtime.settings.rate_limit_eps) else None,
         )
     )
 
