@@ -18,7 +18,7 @@ SOON_S = 20.0
 
 @pytest.fixture(scope="module")
 def guarded(scratch: Path) -> Iterator[Server]:
-    with Server(scratch / "guarded", STREAMLENS_AUTH="keys") as server:
+    with Server(scratch / "guarded", STREAMLENS_AUTH="keys", STREAMLENS_RATE_LIMIT_EPS="1") as server:
         yield server.start()
 
 
@@ -92,6 +92,15 @@ def test_deleting_a_project_revokes_its_keys_at_once(guarded: Server) -> None:
     refused = guarded.command("keys", "create", "--tenant", "lab", "--scope", "read")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "Error: the project lab is deleted\n"
+    guarded.key = ""
+
+
+def test_a_tenant_that_sends_too_much_is_told_to_wait_and_others_are_not(guarded: Server) -> None:
+    _, guarded.key = created(guarded, "--all-tenants", "--scope", "ingest")
+    busy = [event(type="call", request_id=f"b-{n}", tenant_id="busy", latency_ms=1) for n in range(300)]
+    until(lambda: guarded.post("/v1/llm/events", busy)[0] == 202, "the key works", within_s=SOON_S)
+    assert guarded.post("/v1/llm/events", busy[:1])[0] == 429, "it is in debt for minutes"
+    assert guarded.post("/v1/llm/call", event(tenant_id="calm", latency_ms=1))[0] == 202
     guarded.key = ""
 
 
