@@ -17,7 +17,8 @@ from streamlens.events import Call, Event, Request, Response, decode, time_us
 from streamlens.join import Half, RequestHalf, ResponseHalf, scoped
 from streamlens.log import TP, Record, Run
 from streamlens.misplaced import check_place
-from streamlens.pricing import Prices, cost_pico
+from streamlens.pricing import Prices
+from streamlens.quality import usage_of
 from streamlens.runtime import clock_us
 from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, encode_closed, packed
 from streamlens.watermark import Lines, Watermark
@@ -61,7 +62,8 @@ class Join:
         self._by_tenant = options.by_tenant
         self._has_scoped = False
         self._rows: dict[tuple[int, str, str, str], tuple[Cell, Entry]] = {}  # changed in this epoch
-        self._rates = options.prices.rates
+        self._price = options.prices.of_call
+        self.warned: dict[tuple[int, str, str, str], int] = {}  # (window, tenant, rule, sender), in this epoch
         self._count: dict[str, Callable[[Any, int, int], None]] = {
             "request": self._request,
             "response": self._response,
@@ -124,6 +126,7 @@ class Join:
     def flush(self) -> bytes:
         self._published_since_ms, self._since_ms = self._since_ms, 0
         self._rows.clear()
+        self.warned.clear()
         for half in self._pending.new():
             self._ledger.wait(*self._place(half))
         self._pending.flush(self._expired)
@@ -212,23 +215,20 @@ class Join:
     ) -> None:
         """Count a call of one or two events in its window; `last` is the latest window of its events."""
         self._pending.mark(request_id, last)
-        cost = response.cost_pico
-        if cost is None:
-            rates = self._rates(request.provider, response.model or request.model)
-            if rates is not None:
-                cost = cost_pico(
-                    rates,
-                    request.prompt_tokens,
-                    response.completion_tokens,
-                    response.cached_tokens,
-                    response.cache_write_tokens,
-                )
+        used = usage_of(request, response)
+        for rule in used.warnings:
+            self._warn(window, request.tenant_id, rule, response.sender or request.sender or "")
+        cost, rates = self._price(request, response, used)
         series = (window, request.tenant_id, request.route, request.model)
         row = self._rows.get(series)
         if row is None:
             row = self._rows[series] = self._partials.cell(*series), self._ledger.entry(window, request.tenant_id)
-        row[0].add(request, response, cost)
+        row[0].add(used, cost, rates)
         row[1].aggregate(events)
+
+    def _warn(self, window: int, tenant_id: str, rule: str, sender: str) -> None:
+        key = (window, tenant_id, rule, sender)
+        self.warned[key] = self.warned.get(key, 0) + 1
 
     def _is_repeated(self, request_id: str, window: int, tenant_id: str) -> bool:
         """Book an event whose id is joined already; the id is remembered until the latest event under it expires."""

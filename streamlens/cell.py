@@ -3,19 +3,23 @@
 All fields are integers, so the result does not depend on the order in which calls and cells are added.
 """
 
+from math import ceil, log2
 from typing import TypeVar
 
 import msgspec
 
 from streamlens.histogram import index
-from streamlens.join import RequestHalf, ResponseHalf
+from streamlens.rates import Rates
+from streamlens.usage import Usage
 
 
 class Cell(msgspec.Struct, array_like=True, gc=False):
     """Counts and sums of calls. Latencies in microseconds, cost in pico-dollars; min and max are 0 without calls.
 
     `latency` and `ttft` are sparse histograms, bucket to count (`streamlens.histogram`), zeros counted apart.
-    `priced` calls have a cost in `cost_pico` (possibly 0); `unpriced` ones have none. New fields go to the end.
+    `priced` calls have a cost in `cost_pico` (possibly 0); `unpriced` ones have none. Of the priced, `reported` ones
+    came with it, the others are in `price_versions` by the catalogue that had the price; `partly_priced` ones have
+    tokens of a kind without a price of its own. New fields go to the end.
     """
 
     calls: int = 0
@@ -40,10 +44,13 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
     priced: int = 0
     unpriced: int = 0
     error_types: dict[str, int] = {}
+    partly_priced: int = 0
+    reported: int = 0
+    price_versions: dict[str, int] = {}
 
-    def add(self, request: RequestHalf, response: ResponseHalf, cost_pico: int | None) -> None:
-        """Count one call; `cost_pico` is None when its price is not known."""
-        latency = response.latency_after(request.ts_us)
+    def add(self, used: Usage, cost_pico: int | None, rates: Rates | None) -> None:
+        """Count one call. `cost_pico` is None when its price is not known, `rates` when it was reported or is None."""
+        latency = used.latency_us
         if self.calls == 0 or latency < self.latency_min_us:
             self.latency_min_us = latency
         if latency > self.latency_max_us:
@@ -51,25 +58,44 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
         self.calls += 1
         self.latency_sum_us += latency
         if latency:
-            bucket = index(latency)
-            self.latency[bucket] = self.latency.get(bucket, 0) + 1
+            bucket = ceil(log2(latency) * 32) - 1  # `histogram.index`, without a call
+            buckets = self.latency
+            if bucket in buckets:
+                buckets[bucket] += 1
+            else:
+                buckets[bucket] = 1
         else:
             self.latency_zero += 1
-        if response.ttft_us is not None:
-            self._add_ttft(response.ttft_us)
-        if response.error_type is not None:
+        if used.ttft_us is not None:
+            self._add_ttft(used.ttft_us)
+        if used.error_type is not None:
             self.errors += 1
-            self.error_types[response.error_type] = self.error_types.get(response.error_type, 0) + 1
-        self.prompt_tokens += request.prompt_tokens
-        self.completion_tokens += response.completion_tokens
-        self.cached_tokens += response.cached_tokens
-        self.cache_write_tokens += response.cache_write_tokens
-        self.reasoning_tokens += response.reasoning_tokens
+            self.error_types[used.error_type] = self.error_types.get(used.error_type, 0) + 1
+        self.prompt_tokens += used.prompt_tokens
+        self.completion_tokens += used.completion_tokens
+        if used.cached_tokens:
+            self.cached_tokens += used.cached_tokens
+        if used.cache_write_tokens:
+            self.cache_write_tokens += used.cache_write_tokens
+        if used.reasoning_tokens:
+            self.reasoning_tokens += used.reasoning_tokens
         if cost_pico is None:
             self.unpriced += 1
-        else:
-            self.priced += 1
-            self.cost_pico += cost_pico
+            return
+        self.priced += 1
+        self.cost_pico += cost_pico
+        if rates is None:
+            self.reported += 1
+            return
+        versions = self.price_versions
+        versions[rates.version] = versions.get(rates.version, 0) + 1
+        no_cached, no_cache_write, no_output = rates.unstated
+        if (
+            (no_cached and used.cached_tokens)
+            or (no_cache_write and used.cache_write_tokens)
+            or (no_output and used.completion_tokens)
+        ):
+            self.partly_priced += 1
 
     def _add_ttft(self, ttft: int) -> None:
         if self.ttft_calls == 0 or ttft < self.ttft_min_us:
@@ -109,9 +135,12 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
         self.cost_pico += other.cost_pico
         self.priced += other.priced
         self.unpriced += other.unpriced
+        self.partly_priced += other.partly_priced
+        self.reported += other.reported
         _add_counts(self.latency, other.latency)
         _add_counts(self.ttft, other.ttft)
         _add_counts(self.error_types, other.error_types)
+        _add_counts(self.price_versions, other.price_versions)
 
     def encode(self) -> bytes:
         """The stored form, MessagePack."""

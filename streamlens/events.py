@@ -62,10 +62,14 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     model: Name | None = None
     latency_ms: Millis | None = None
     ttft_ms: Millis | None = None
+    prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     cached_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     reasoning_tokens: Count | None = None
+    total_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
     finish_reason: Text | None = None
     error: str | None = None
     error_type: Text | None = None
@@ -83,6 +87,9 @@ class Call(_RequestFields, frozen=True, kw_only=True, gc=False):
     cached_tokens: Count | None = None
     cache_write_tokens: Count | None = None
     reasoning_tokens: Count | None = None
+    total_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
     finish_reason: Text | None = None
     error: str | None = None
     error_type: Text | None = None

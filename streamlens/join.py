@@ -3,6 +3,8 @@
 Halves are small immutable values; both their in-memory and their stored form (MessagePack arrays) live here.
 """
 
+from sys import intern
+
 import msgspec
 
 from streamlens.events import Call, Request, Response, error_class
@@ -18,7 +20,8 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
     route: str
     model: str
     provider: str | None
-    prompt_tokens: int
+    prompt_tokens: int | None
+    sender: str | None = None
 
     @classmethod
     def of(cls, event: Request | Call, ts_us: int) -> "RequestHalf":
@@ -28,7 +31,8 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
             event.route,
             event.model,
             event.provider,
-            event.prompt_tokens or 0,
+            event.prompt_tokens,
+            None if event.sender is None else intern(event.sender),  # one text for all halves that wait
         )
 
 
@@ -40,27 +44,43 @@ class ResponseHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
     model: str | None
     latency_us: int | None
     ttft_us: int | None
-    completion_tokens: int
+    completion_tokens: int | None
     cached_tokens: int
     cache_write_tokens: int
     reasoning_tokens: int
     error_type: str | None
     cost_pico: int | None
+    prompt_tokens: int | None = None
+    """None: the request's."""
+    apart_tokens: int = 0
+    """Cached and cache-write tokens that the prompt tokens, of whichever half, do not include."""
+    total_tokens: int | None = None
+    sender: str | None = None
 
     @classmethod
     def of(cls, event: Response | Call, ts_us: int) -> "ResponseHalf":
+        cached, written, apart = event.cached_tokens or 0, event.cache_write_tokens or 0, 0
+        if event.cached_tokens is None and event.cache_write_tokens is None:
+            read, created = event.cache_read_input_tokens, event.cache_creation_input_tokens
+            if read is not None or created is not None:  # Anthropic's names
+                cached, written = read or 0, created or 0
+                apart = cached + written
         return cls(
             ts_us,
             event.tenant_id,
             event.model,
             None if event.latency_ms is None else round(event.latency_ms * _MS),
             None if event.ttft_ms is None else round(event.ttft_ms * _MS),
-            event.completion_tokens or 0,
-            event.cached_tokens or 0,
-            event.cache_write_tokens or 0,
+            event.completion_tokens,
+            cached,
+            written,
             event.reasoning_tokens or 0,
             error_class(event.error, event.error_type, event.finish_reason),
             None if event.cost_usd is None else round(event.cost_usd * 1e12),
+            event.prompt_tokens,
+            apart,
+            event.total_tokens,
+            None if event.sender is None else intern(event.sender),
         )
 
     def latency_after(self, request_ts_us: int) -> int:

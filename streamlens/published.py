@@ -38,7 +38,11 @@ class Metric(msgspec.Struct, frozen=True, gc=False):
     reasoning_tokens: int
     estimated_cost_usd: float | None
     """None when nothing was priced."""
+    priced: int
+    partly_priced: int
     unpriced: int
+    reported: int
+    price_versions: list[str]
     revision: int
     final: bool
 
@@ -77,7 +81,11 @@ def metric(row: MetricRow) -> Metric:
         cell.cache_write_tokens,
         cell.reasoning_tokens,
         cell.cost_pico / _PICO if cell.priced else None,
+        cell.priced,
+        cell.partly_priced,
         cell.unpriced,
+        cell.reported,
+        sorted(cell.price_versions),
         row.revision,
         row.final,
     )

@@ -8,14 +8,22 @@ from hypothesis import strategies as st
 from streamlens.cell import Cell, decode_cell
 from streamlens.histogram import index, quantile, representative
 from streamlens.join import RequestHalf, ResponseHalf, decode_half, encode_half
+from streamlens.rates import Rates
+from streamlens.usage import Usage
 
 ERRORS = st.sampled_from([None, None, "timeout", "rate_limit"])
+CATALOGUES = st.builds(
+    lambda unstated, version: Rates(1, 1, 1, 1, 1, unstated=unstated, version=version),
+    st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    st.sampled_from(["old", "new"]),
+)
+PRICES = st.just((None, None)) | st.tuples(st.integers(0, 10**15), st.none() | CATALOGUES)
+Call = tuple[Usage, int | None, Rates | None]
 CALLS = st.lists(
     st.builds(
-        lambda latency, ttft, prompt, completion, part, error, cost: (
-            RequestHalf(0, "t", "r", "m", None, prompt),
-            ResponseHalf(0, None, None, latency, ttft, completion, *part, error, None),
-            cost,
+        lambda latency, ttft, prompt, completion, part, error, price: (
+            Usage(latency, ttft, prompt, completion, *part, error),
+            *price,
         ),
         st.integers(0, 3_600_000_000),
         st.none() | st.integers(0, 60_000_000),
@@ -23,14 +31,14 @@ CALLS = st.lists(
         st.integers(0, 10_000_000),
         st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 99)),
         ERRORS,
-        st.none() | st.integers(0, 10**15),
+        PRICES,
     ),
     max_size=40,
 )
 
 
 @given(CALLS, st.randoms())
-def test_grouping_and_order_change_nothing(calls: list[tuple[RequestHalf, ResponseHalf, int | None]], rng) -> None:
+def test_grouping_and_order_change_nothing(calls: list[Call], rng) -> None:
     whole = Cell()
     for call in calls:
         whole.add(*call)
@@ -42,8 +50,9 @@ def test_grouping_and_order_change_nothing(calls: list[tuple[RequestHalf, Respon
     for part in parts:
         total.merge(decode_cell(part.encode()))
     assert total == whole
-    latencies = [response.latency_us or 0 for _, response, _ in calls]
+    latencies = [used.latency_us for used, *_ in calls]
     assert whole.calls == len(calls) == whole.priced + whole.unpriced
+    assert whole.priced == whole.reported + sum(whole.price_versions.values())
     assert whole.latency_sum_us == sum(latencies)
     assert (whole.latency_min_us, whole.latency_max_us) == (min(latencies, default=0), max(latencies, default=0))
     assert sum(whole.latency.values()) + whole.latency_zero == len(calls)

@@ -34,7 +34,9 @@ async def test_a_minute_row_has_the_fields_and_units_of_the_contract(store: Post
         reasoning_tokens=2,
         cost_pico=1_250_000_000_001,
         priced=1,
+        partly_priced=1,
         unpriced=1,
+        price_versions={"genai-prices 1": 1},
         error_types={"timeout": 1},
     )
     await store.write([metric(content, revision=3, final=True)], [])
@@ -60,7 +62,11 @@ async def test_a_minute_row_has_the_fields_and_units_of_the_contract(store: Post
         "reasoning_tokens": 2,
         "error_rate": 0.5,
         "estimated_cost_usd": 1.250000000001,
+        "priced": 1,
+        "partly_priced": 1,
         "unpriced": 1,
+        "reported": 0,
+        "price_versions": ["genai-prices 1"],
         "revision": 3,
         "final": True,
     }

@@ -10,7 +10,8 @@ import pytest
 from streamlens.cell import Cell
 from streamlens.events import Request, Response, decode, time_us
 from streamlens.join import RequestHalf, ResponseHalf
-from streamlens.pricing import Prices, cost_pico
+from streamlens.pricing import VERSION, Prices
+from streamlens.quality import usage_of
 from streamlens.simulate import synthetic
 from streamlens.simulate.oracle import KEY, Oracle, compare, read
 from streamlens.simulate.synthetic import Traffic
@@ -56,7 +57,10 @@ ONE_ROW = {
     # gpt-4o-mini: 150,000 input, 75,000 cached, 600,000 output; a cache write costs as input
     "cost_pico": 260 * 150_000 + 40 * 75_000 + 10 * 600_000,
     "priced": 3,
+    "partly_priced": 1,
     "unpriced": 0,
+    "reported": 0,
+    "price_versions": {VERSION: 3},
 }
 ONE_ROW_LINES = [
     asked(1),
@@ -144,11 +148,9 @@ def test_the_pipelines_own_sums_agree_on_lively_traffic() -> None:
             RequestHalf.of(request, time_us(request.timestamp)),
             ResponseHalf.of(response, time_us(response.timestamp)),
         )
-        rates = prices.rates(asked.provider, asked.model)
-        cached = answered.cached_tokens, answered.cache_write_tokens
-        cost = cost_pico(rates, asked.prompt_tokens, answered.completion_tokens, *cached) if rates else None
+        used = usage_of(asked, answered)
         key = (asked.tenant_id, asked.route, asked.model, asked.ts_us // 60_000_000 * 60_000_000)
-        cells.setdefault(key, Cell()).add(asked, answered, cost)
+        cells.setdefault(key, Cell()).add(used, *prices.of_call(asked, answered, used))
     actual = [dict(zip(KEY, key, strict=True)) | msgspec.structs.asdict(cell) for key, cell in cells.items()]
     assert compare(oracle.rows(), actual) == []
     assert set(oracle.rows()[0]) == set(actual[0])

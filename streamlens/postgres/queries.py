@@ -27,7 +27,8 @@ _ROWS = f"""
         avg_prompt_tokens, avg_completion_tokens,
         prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
         errors / nullif(requests, 0)::double precision as error_rate,
-        estimated_cost_usd, unpriced, revision, final
+        estimated_cost_usd, priced, partly_priced, unpriced, reported,
+        price_versions_names(price_versions) as price_versions, revision, final
     from llm_metrics
     where {_SELECTED}
     order by window_start desc, tenant_id, route, model
@@ -46,7 +47,10 @@ _MERGED = f"""
             sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,
             sum(cached_tokens)::bigint as cached_tokens, sum(cache_write_tokens)::bigint as cache_write_tokens,
             sum(reasoning_tokens)::bigint as reasoning_tokens,
-            sum(estimated_cost_usd) as estimated_cost_usd, sum(unpriced)::bigint as unpriced,
+            sum(estimated_cost_usd) as estimated_cost_usd,
+            sum(priced)::bigint as priced, sum(partly_priced)::bigint as partly_priced,
+            sum(unpriced)::bigint as unpriced, sum(reported)::bigint as reported,
+            price_versions_merge(price_versions) as price_versions,
             sum(revision)::bigint as revision, bool_and(final) as final
         from llm_metrics
         where {_SELECTED}
@@ -66,7 +70,7 @@ _MERGED = f"""
         completion_tokens::double precision / nullif(requests, 0) as avg_completion_tokens,
         prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
         errors / nullif(requests, 0)::double precision as error_rate,
-        estimated_cost_usd, unpriced, revision, final
+        estimated_cost_usd, priced, partly_priced, unpriced, reported, price_versions, revision, final
     from merged
     order by window_start desc, tenant_id, route, model"""
 

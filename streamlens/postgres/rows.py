@@ -65,7 +65,7 @@ METRIC_COLUMNS = """
     p50_latency_ms p95_latency_ms p99_latency_ms
     ttft_requests ttft_sum_us ttft_min_us ttft_max_us ttft_zero ttft_index ttft_count p95_ttft_ms
     prompt_tokens completion_tokens cached_tokens cache_write_tokens reasoning_tokens
-    priced unpriced estimated_cost_usd revision final version
+    priced partly_priced unpriced reported price_versions estimated_cost_usd revision final version
 """
 
 
@@ -106,7 +106,10 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
         cell.cache_write_tokens,
         cell.reasoning_tokens,
         cell.priced,
+        cell.partly_priced,
         cell.unpriced,
+        cell.reported,
+        cell.price_versions,
         Decimal(cell.cost_pico).scaleb(-12) if cell.priced else None,
         row.revision,
         row.final,

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from streamlens.histogram import index
-from streamlens.pricing import Prices, cost_pico
+from streamlens.pricing import Prices
+from streamlens.rates import cost_pico
 
 Row = dict[str, Any]
 Ledger = dict[str, int]
@@ -35,6 +36,25 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class _Call(NamedTuple):
     request: Mapping[str, Any]
     response: Mapping[str, Any]
+
+
+class _Used(NamedTuple):
+    """What a call used, each token once and no time to the first token after the last."""
+
+    latency_us: int
+    ttft_us: int | None
+    prompt: int
+    completion: int
+    cached: int
+    written: int
+    reasoning: int
+
+
+class _Cost(NamedTuple):
+    pico: int
+    partly: bool
+    version: str | None
+    """None: the event told its cost."""
 
 
 class Oracle:
@@ -136,26 +156,30 @@ def _plain(value: Any) -> Any:
 
 
 def _sums(calls: Sequence[_Call], prices: Prices) -> Row:
-    latencies = [_latency_us(call) for call in calls]
-    ttfts = [round(call.response["ttft_ms"] * 1000) for call in calls if "ttft_ms" in call.response]
+    used = [_used(call) for call in calls]
+    ttfts = [each.ttft_us for each in used if each.ttft_us is not None]
     failures = [failure for call in calls if (failure := _error_type(call.response))]
-    costs = [_cost(call, prices) for call in calls]
+    costs = [_cost(call, each, prices) for call, each in zip(calls, used, strict=True)]
     known = [cost for cost in costs if cost is not None]
+    versions = [cost.version for cost in known if cost.version is not None]
     return {
         "calls": len(calls),
         "errors": len(failures),
         "error_types": {name: failures.count(name) for name in sorted(set(failures))},
-        **_distribution("latency", latencies),
+        **_distribution("latency", [each.latency_us for each in used]),
         "ttft_calls": len(ttfts),
         **_distribution("ttft", ttfts),
-        "prompt_tokens": sum(call.request.get("prompt_tokens", 0) for call in calls),
-        "completion_tokens": sum(call.response.get("completion_tokens", 0) for call in calls),
-        "cached_tokens": sum(call.response.get("cached_tokens", 0) for call in calls),
-        "cache_write_tokens": sum(call.response.get("cache_write_tokens", 0) for call in calls),
-        "reasoning_tokens": sum(call.response.get("reasoning_tokens", 0) for call in calls),
-        "cost_pico": sum(known),
+        "prompt_tokens": sum(each.prompt for each in used),
+        "completion_tokens": sum(each.completion for each in used),
+        "cached_tokens": sum(each.cached for each in used),
+        "cache_write_tokens": sum(each.written for each in used),
+        "reasoning_tokens": sum(each.reasoning for each in used),
+        "cost_pico": sum(cost.pico for cost in known),
         "priced": len(known),
+        "partly_priced": sum(cost.partly for cost in known),
         "unpriced": len(costs) - len(known),
+        "reported": len(known) - len(versions),
+        "price_versions": {name: versions.count(name) for name in sorted(set(versions))},
     }
 
 
@@ -170,11 +194,26 @@ def _distribution(name: str, values: Sequence[int]) -> Row:
     }
 
 
-def _latency_us(call: _Call) -> int:
-    latency_ms: float | None = call.response.get("latency_ms")
-    if latency_ms is not None:
-        return round(latency_ms * 1000)
-    return max(0, _us(call.response["timestamp"]) - _us(call.request["timestamp"]))
+def _used(call: _Call) -> _Used:
+    asked, answered = call
+    latency_us = max(0, _us(answered["timestamp"]) - _us(asked["timestamp"]))
+    if answered.get("latency_ms") is not None:
+        latency_us = round(answered["latency_ms"] * 1000)
+    ttft_us = None if answered.get("ttft_ms") is None else round(answered["ttft_ms"] * 1000)
+    if ttft_us is not None and ttft_us > latency_us:
+        ttft_us = None
+    prompt = next((half["prompt_tokens"] for half in (answered, asked) if half.get("prompt_tokens") is not None), 0)
+    names = "cached_tokens", "cache_write_tokens"
+    anthropic = all(answered.get(name) is None for name in names)
+    if anthropic:
+        names = "cache_read_input_tokens", "cache_creation_input_tokens"
+    cached, written = (answered.get(name) or 0 for name in names)
+    if anthropic or cached + written > prompt:
+        prompt += cached + written
+    completion, reasoning = (answered.get(name) or 0 for name in ("completion_tokens", "reasoning_tokens"))
+    if reasoning > completion:
+        completion += reasoning
+    return _Used(latency_us, ttft_us, prompt, completion, cached, written, reasoning)
 
 
 def _error_type(response: Mapping[str, Any]) -> str | None:
@@ -184,17 +223,18 @@ def _error_type(response: Mapping[str, Any]) -> str | None:
     return "other" if response.get("error") or response.get("finish_reason") == "error" else None
 
 
-def _cost(call: _Call, prices: Prices) -> int | None:
-    rates = prices.rates(call.request.get("provider"), call.request["model"])
+def _cost(call: _Call, used: _Used, prices: Prices) -> _Cost | None:
+    asked, answered = call
+    if answered.get("cost_usd") is not None:
+        return _Cost(round(answered["cost_usd"] * 1e12), False, None)
+    at = datetime.fromisoformat(asked["timestamp"])
+    rates = prices.rates(asked.get("provider"), answered.get("model") or asked["model"], asked["tenant_id"], at)
     if rates is None:
         return None
-    return cost_pico(
-        rates,
-        call.request.get("prompt_tokens", 0),
-        call.response.get("completion_tokens", 0),
-        call.response.get("cached_tokens", 0),
-        call.response.get("cache_write_tokens", 0),
-    )
+    kinds = (used.cached, used.written, used.completion)
+    partly = any(tokens and unstated for tokens, unstated in zip(kinds, rates.unstated, strict=True))
+    pico = cost_pico(rates, used.prompt, used.completion, used.cached, used.written, used.reasoning)
+    return _Cost(pico, partly, rates.version)
 
 
 def _us(timestamp: str) -> int:
