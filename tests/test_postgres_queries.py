@@ -86,6 +86,20 @@ async def test_what_is_not_known_is_null_and_what_is_free_is_zero(store: Postgre
     assert orjson.dumps(list(rows.values()))
 
 
+@pytest.mark.parametrize("step", [MINUTE, HOUR])
+async def test_a_row_names_the_prices_of_all_its_calls(store: PostgresStore, step: int) -> None:
+    first = cell([1] * 5, priced=4, partly_priced=2, unpriced=1, reported=1, price_versions={"b 2": 1, "a 1": 2})
+    later = cell([1] * 3, priced=3, reported=1, price_versions={"c 3": 1, "a 1": 1})
+    none = cell([1], priced=1, reported=1)
+    names = ("priced", "partly_priced", "unpriced", "reported", "price_versions")
+    await store.write([minute(0, content=first), minute(1, content=later), minute(2, content=none)], [])
+    rows = [tuple(row[name] for name in names) for row in await queries.metrics(store.pool, step_us=step)]
+    if step == MINUTE:
+        assert rows == [(1, 0, 0, 1, []), (3, 0, 0, 1, ["a 1", "c 3"]), (4, 2, 1, 1, ["a 1", "b 2"])]
+    else:
+        assert rows == [(8, 2, 1, 3, ["a 1", "b 2", "c 3"])]
+
+
 async def test_a_longer_step_has_the_percentiles_of_the_merged_histograms(store: PostgresStore) -> None:
     fast, slow = cell([1_000] * 99, [10] * 99), cell([5_000_000] * 3, [4_000_000] * 3)
     await store.write([minute(0, content=fast), minute(1, content=slow), minute(60, content=slow)], [])

@@ -19,6 +19,7 @@ class _Commands(click.Group):
         "migrate": "streamlens.cli.migrate",
         "audit": "streamlens.cli.audit",
         "keys": "streamlens.cli.keys",
+        "prices": "streamlens.cli.prices",
         "skip-lost": "streamlens.cli.skip_lost",
     }
 
