@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from streamlens.errors import BadSetting
+from streamlens.events import Request, Response, decode
+from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.pricing import Prices
+from streamlens.quality import usage_of
 from streamlens.simulate import mix, synthetic, trace
 from streamlens.simulate.call import SimulatedCall, timeline
 from streamlens.simulate.synthetic import Traffic
@@ -115,6 +118,21 @@ def test_traffic_has_everything_that_a_row_counts(calls: list[SimulatedCall]) ->
         assert call.cached_tokens + call.cache_write_tokens <= call.prompt_tokens
         assert call.reasoning_tokens <= call.completion_tokens
         assert 0 <= (call.ttft_us or 0) <= call.latency_us
+
+
+def test_usage_is_told_as_providers_do_and_means_the_same() -> None:
+    calls = list(synthetic.calls(Traffic(rate=20, duration_s=60), NOW_US))
+    spelt = {call.provider for call in calls if b"cache_read_input_tokens" in call.response()}
+    assert spelt == {"anthropic"}
+    for call in calls:
+        request, response = decode("request", call.request()), decode("response", call.response())
+        assert isinstance(request, Request)
+        assert isinstance(response, Response)
+        halves = RequestHalf.of(request, call.started_us), ResponseHalf.of(response, call.started_us + call.latency_us)
+        used = usage_of(*halves)
+        assert used.warnings == (() if call.provider else ("provider_missing",))
+        tokens = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")
+        assert [getattr(used, name) for name in tokens] == [getattr(call, name) for name in tokens]
 
 
 @pytest.mark.parametrize("duration_s", [60.0, 900.0])

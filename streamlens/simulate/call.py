@@ -54,6 +54,12 @@ class SimulatedCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def response(self) -> bytes:
         """The response event, one line of JSON without its end."""
         failed = self.error is not None or self.error_type is not None
+        cached, cache_write = self.cached_tokens or None, self.cache_write_tokens or None
+        usage: dict[str, int | None] = {"cached_tokens": cached, "cache_write_tokens": cache_write}
+        if self.provider == "anthropic":  # its usage as it comes: the cache beside the input
+            fresh = self.prompt_tokens - self.cached_tokens - self.cache_write_tokens
+            usage = {"cache_read_input_tokens": cached, "cache_creation_input_tokens": cache_write}
+            usage["prompt_tokens"] = fresh
         return _encode(
             _Response(
                 request_id=self.request_id,
@@ -61,8 +67,7 @@ class SimulatedCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 latency_ms=self.latency_us / 1000 if self.tells_latency else None,
                 ttft_ms=None if self.ttft_us is None else self.ttft_us / 1000,
                 completion_tokens=self.completion_tokens,
-                cached_tokens=self.cached_tokens or None,
-                cache_write_tokens=self.cache_write_tokens or None,
+                **usage,
                 reasoning_tokens=self.reasoning_tokens or None,
                 finish_reason=None if failed else "stop",
                 error=self.error,
@@ -111,8 +116,11 @@ class _Response(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="typ
     completion_tokens: int
     latency_ms: float | None = None
     ttft_ms: float | None = None
+    prompt_tokens: int | None = None
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
     reasoning_tokens: int | None = None
     finish_reason: str | None = None
     error: str | None = None
