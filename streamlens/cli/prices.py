@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 KINDS = ("input", "cached input", "cache write", "output", "reasoning", "1,000 calls")
 
 
-@click.group()
+@click.group(epilog="Example: streamlens prices show gpt-4o")
 def prices() -> None:
     """What a model costs, in USD per million tokens."""
 
