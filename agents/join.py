@@ -61,9 +61,9 @@ class Join:
         self._expired = -1
         self._by_tenant = options.by_tenant
         self._has_scoped = False
-        self._rows: dict[tuple[int, str, str, str], tuple[Cell, Entry]] = {}  # changed in this epoch
+        self._rows: dict[tuple[int, str, str, str], tuple[Cell, Entry, dict[Any, int]]] = {}  # of this epoch
         self._price = options.prices.of_call
-        self.warned: dict[tuple[int, str, str, str], int] = {}  # (window, tenant, rule, sender), in this epoch
+        self.warned: dict[tuple[int, str, str, str], int] = {}  # (window, tenant, rule, sender), in the last epoch
         self._count: dict[str, Callable[[Any, int, int], None]] = {
             "request": self._request,
             "response": self._response,
@@ -125,8 +125,11 @@ class Join:
 
     def flush(self) -> bytes:
         self._published_since_ms, self._since_ms = self._since_ms, 0
-        self._rows.clear()
         self.warned.clear()
+        for (window, tenant_id, *_), (_, _, warned) in self._rows.items():
+            for (rule, sender), calls in warned.items():
+                self._warn(window, tenant_id, rule, sender, calls)
+        self._rows.clear()
         for half in self._pending.new():
             self._ledger.wait(*self._place(half))
         self._pending.flush(self._expired)
@@ -202,8 +205,7 @@ class Join:
                 self._ledger.book(half_window, tenant_id, "duplicate")
                 last = max(last, half_window)
         if not self._is_repeated(request_id, window, event.tenant_id):
-            request, response = RequestHalf.of(event, ts_us), ResponseHalf.of(event, ts_us)
-            self._joined(request_id, window, last, request, response, events=1)
+            self._joined(request_id, window, last, RequestHalf.of(event, ts_us), ResponseHalf.of(event, ts_us), 1)
 
     def _take(self, request_id: str, waiting: Half) -> None:
         """A half waits no more, and is booked elsewhere."""
@@ -216,19 +218,20 @@ class Join:
         """Count a call of one or two events in its window; `last` is the latest window of its events."""
         self._pending.mark(request_id, last)
         used = usage_of(request, response)
-        for rule in used.warnings:
-            self._warn(window, request.tenant_id, rule, response.sender or request.sender or "")
         cost, rates = self._price(request, response, used)
         series = (window, request.tenant_id, request.route, request.model)
         row = self._rows.get(series)
         if row is None:
-            row = self._rows[series] = self._partials.cell(*series), self._ledger.entry(window, request.tenant_id)
+            row = self._rows[series] = self._partials.cell(*series), self._ledger.entry(window, request.tenant_id), {}
         row[0].add(used, cost, rates)
         row[1].aggregate(events)
+        for rule in used.warnings:
+            broken = rule, response.sender or request.sender or ""
+            row[2][broken] = row[2].get(broken, 0) + 1
 
-    def _warn(self, window: int, tenant_id: str, rule: str, sender: str) -> None:
+    def _warn(self, window: int, tenant_id: str, rule: str, sender: str, calls: int) -> None:
         key = (window, tenant_id, rule, sender)
-        self.warned[key] = self.warned.get(key, 0) + 1
+        self.warned[key] = self.warned.get(key, 0) + calls
 
     def _is_repeated(self, request_id: str, window: int, tenant_id: str) -> bool:
         """Book an event whose id is joined already; the id is remembered until the latest event under it expires."""

@@ -50,7 +50,7 @@ async def test_a_call_is_warned_of_once_by_tenant_rule_and_sender(tmp_path: Path
     for request_id in ("r3", "r4", "r4"):  # the last one is a duplicate
         await pipeline.send("call", 1, request_id, prompt_tokens=5, completion_tokens=3, tenant_id="zeta")
     await pipeline.send("request", 1, "r5", prompt_tokens=5)  # waits
-    await pipeline.consume(pipeline.join)
+    await pipeline.settle()
     logic: Any = pipeline.join.units[0].logic
     window = START // 60_000_000
     assert logic.warned == {
@@ -58,10 +58,11 @@ async def test_a_call_is_warned_of_once_by_tenant_rule_and_sender(tmp_path: Path
         (window, "acme", "provider_missing", "gateway/2"): 1,
         (window, "zeta", "provider_missing", ""): 2,
     }
+    await pipeline.send("call", 1, "r6", prompt_tokens=5, completion_tokens=3, provider="openai")
     await pipeline.settle()
     assert logic.warned == {}
     (cell,) = [row.cell for row in pipeline.rows.metrics.values() if row.tenant_id == "acme"]
-    assert (cell.completion_tokens, cell.reasoning_tokens) == (8 + 3, 5)
+    assert (cell.completion_tokens, cell.reasoning_tokens) == (8 + 3 + 3, 5)
     await pipeline.close()
 
 
