@@ -98,6 +98,10 @@ LIMITS = [
     ("cached_tokens", 1, 1.5),
     ("reasoning_tokens", 1, "1"),
     ("cache_write_tokens", 1, True),
+    ("total_tokens", 10_000_000, 10_000_001),
+    ("cache_read_input_tokens", 0, -1),
+    ("cache_creation_input_tokens", 1, 0.5),
+    ("sender", "x" * 256, "x" * 257),
     ("latency_ms", 3_600_000, 3_600_000.1),
     ("ttft_ms", 0, -0.1),
     ("cost_usd", 0.000001, -1),
@@ -125,6 +129,7 @@ NUL = [
     ("client", {"os": "\0"}),
     ("experiment", {"name": "a", "variant": "\0"}),
     ("error_type", "\0"),
+    ("sender", "\0"),
 ]
 
 
