@@ -34,9 +34,6 @@ _PROVIDERS = {
     "az.ai.inference": "azure",
     "az.ai.openai": "azure",
     "gcp.gen_ai": "google",
-    "grok": "x-ai",
-    "mistral_ai": "mistral",
-    "together.ai": "together",
     "x_ai": "x-ai",
 }
 
@@ -98,7 +95,7 @@ class Prices:
 
 def _of_catalogue(provider: str | None, model: str) -> Rates | None:
     provider_id = provider.lower() if provider else None
-    if provider_id is not None:
+    if provider_id:
         provider_id = "azure" if provider_id.startswith("azure") else _PROVIDERS.get(provider_id, provider_id)
     # A snapshot remembers every name it was ever asked for; a fresh one each time keeps memory flat.
     catalogue = DataSnapshot(get_snapshot().providers, from_auto_update=False)
