@@ -108,6 +108,14 @@ def test_who_pays_what_and_when(tmp_path: Path, tenant: str | None, model: str, 
     assert (rates is None) == (expected is None)
 
 
+def test_the_file_in_the_docs_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs/api.md").read_text("utf-8").partition("## Prices")[2]
+    own = prices(tmp_path, json.loads(text.partition("```json")[2].partition("```")[0]))
+    july = datetime(2026, 7, 1, tzinfo=UTC)
+    assert [fresh(own.rates(None, *asked, july)) for asked in (("prod-chat", None), ("our-70b", None))] == [2, 0.3]
+    assert [fresh(own.rates(None, model, "acme", july)) for model in ("prod-chat", "chat-eu")] == [1.8, 0.15]
+
+
 def test_a_price_says_whose_it_is(tmp_path: Path) -> None:
     own = prices(tmp_path, FILE)
     sources = [rates and rates.source for rates in (own.rates(None, "gpt-4o"), own.rates(None, "gpt-4o", "acme"))]
