@@ -12,6 +12,7 @@ from streamlens.app import app
 from streamlens.cell import Cell
 from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.state import State
+from streamlens.deadletters import Reason
 from streamlens.errors import BadEvent
 from streamlens.events import Call, Event, Request, Response, decode, time_us
 from streamlens.join import Half, RequestHalf, ResponseHalf, scoped
@@ -27,6 +28,9 @@ from tables.ledger import NOBODY, Entry, Ledger
 from tables.letters import Letters
 from tables.partials import Partials
 from tables.pending import Pending
+
+_AHEAD = BadEvent("timestamp", "too far in the future")
+_LATE = BadEvent("timestamp", "older than the allowed lateness")
 
 
 class JoinOptions(msgspec.Struct, frozen=True):
@@ -98,10 +102,11 @@ class Join:
                 event = decode(kind, raw)
                 ts = event.timestamp
                 ts_us = ts * 1000 if type(ts) is int else time_us(ts)
-                if ts_us > latest_us:
-                    raise BadEvent("timestamp", "too far in the future")
             except BadEvent as error:
-                self._reject(tp, offset, raw, error, now_us)
+                self._reject(tp, offset, raw, "invalid" if error.field else "malformed", error, now_us)
+                continue
+            if ts_us > latest_us:
+                self._reject(tp, offset, raw, "future", _AHEAD, now_us)
                 continue
             window = ts_us // window_us
             if window <= expired:
@@ -253,12 +258,11 @@ class Join:
         """Its own minute has expired, so it is booked to the minute in which it was read."""
         tenant_id = NOBODY if isinstance(event, Response) else event.tenant_id
         self._ledger.book(now_us // self._window_us, tenant_id, "late")
-        error = BadEvent("timestamp", "older than the allowed lateness")
-        self._letters.add(tp, offset, raw, "late", error, now_us)
+        self._letters.add(tp, offset, raw, "late", _LATE, now_us)
 
-    def _reject(self, tp: TP, offset: int, raw: bytes, error: BadEvent, now_us: int) -> None:
+    def _reject(self, tp: TP, offset: int, raw: bytes, reason: Reason, error: BadEvent, now_us: int) -> None:
         self._ledger.book(now_us // self._window_us, NOBODY, "rejected")
-        self._letters.add(tp, offset, raw, "bad event", error, now_us)
+        self._letters.add(tp, offset, raw, reason, error, now_us)
 
     def _close(self, closed: int) -> None:
         """Halves of the windows that close go from pending to orphaned; they can still be joined."""
@@ -282,12 +286,7 @@ class Join:
 settings = app.settings
 options = JoinOptions(
     partitions=settings.partitions,
-    lines=Lines(
-        settings.window_us,
-        settings.join_timeout_s * 1_000_000,
-        settings.out_of_order_s * 1_000_000,
-        settings.allowed_lateness_s * 1_000_000,
-    ),
+    lines=settings.lines,
     max_future_us=settings.max_future_s * 1_000_000,
     prices=Prices(settings.prices_file),
     clock_us=clock_us,

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from streamlens.errors import BadSetting
+from streamlens.watermark import Lines
 
 PREFIX = "STREAMLENS_"
 
@@ -115,6 +116,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def window_us(self) -> int:
         return self.window_s * 1_000_000
+
+    @property
+    def lines(self) -> Lines:
+        return Lines(
+            self.window_us,
+            self.join_timeout_s * 1_000_000,
+            self.out_of_order_s * 1_000_000,
+            self.allowed_lateness_s * 1_000_000,
+        )
 
     @property
     def url(self) -> str:

@@ -4,19 +4,19 @@ Keys: b"d" + topic/partition/offset -> the record, JSON. So a letter's name is i
 published twice is the same letter.
 """
 
-import base64
 from datetime import UTC, datetime
 
-import orjson
-
 from streamlens.checkpoint.state import State
+from streamlens.deadletters import MAX_ORIGINAL_BYTES, REASONS, Letter, Reason, encode_letter, tenant_of
 from streamlens.errors import BadEvent
 from streamlens.log import TP
 from streamlens.metrics import DEAD_LETTERS
 
 PREFIX = b"d"
 _END = b"e"
-_MAX_ORIGINAL_BYTES = 1 << 20
+
+for _reason in REASONS:
+    DEAD_LETTERS.labels(_reason)  # a rate can be asked for before the first one
 
 
 class Letters:
@@ -31,22 +31,23 @@ class Letters:
         self._state = state
         self._sent = [key for key, _ in state.scan(PREFIX, _END)]
 
-    def add(self, tp: TP, offset: int, original: bytes, reason: str, error: BadEvent, now_us: int) -> None:
+    def add(self, tp: TP, offset: int, original: bytes, reason: Reason, error: BadEvent, now_us: int) -> None:
         """Keep an event with its original bytes; beyond 1 MiB they are cut, and marked as cut."""
         DEAD_LETTERS.labels(reason).inc()
         key = PREFIX + f"{tp.topic}/{tp.partition}/{offset}".encode()
-        self._new[key] = orjson.dumps(
-            {
-                "topic": tp.topic,
-                "partition": tp.partition,
-                "offset": offset,
-                "reason": reason,
-                "field": error.field,
-                "detail": error.detail[:500],
-                "time": datetime.fromtimestamp(now_us / 1e6, UTC).isoformat(timespec="milliseconds"),
-                "value": base64.b64encode(original[:_MAX_ORIGINAL_BYTES]).decode(),
-                "truncated": len(original) > _MAX_ORIGINAL_BYTES,
-            }
+        self._new[key] = encode_letter(
+            Letter(
+                topic=tp.topic,
+                partition=tp.partition,
+                offset=offset,
+                reason=reason,
+                field=error.field,
+                detail=error.detail[:500],
+                time=datetime.fromtimestamp(now_us // 1000 / 1000, UTC),
+                tenant_id=tenant_of(original),
+                value=original[:MAX_ORIGINAL_BYTES],
+                truncated=len(original) > MAX_ORIGINAL_BYTES,
+            )
         )
 
     def flush(self) -> None:

@@ -248,17 +248,25 @@ async def test_an_id_is_remembered_as_long_as_its_repetition_would_not_be_late(t
 
 
 @pytest.mark.parametrize(
-    ("raw", "field"),
+    ("raw", "reason", "field"),
     [
-        (b"{", ""),
-        (b'{"request_id":"x"}', "tenant_id"),
-        (b'{"request_id":"x","tenant_id":"a","route":"r","model":"m","timestamp":"2026-01-01T00:00:00"}', "timestamp"),
-        (b'{"request_id":"x","tenant_id":"a","route":"r","model":"m","timestamp":95617584000000}', "timestamp"),
-        (b"\xff\xfe", ""),
+        (b"{", "malformed", ""),
+        (b'{"request_id":"x"}', "invalid", "tenant_id"),
+        (
+            b'{"request_id":"x","tenant_id":"a","route":"r","model":"m","timestamp":"2026-01-01T00:00:00"}',
+            "invalid",
+            "timestamp",
+        ),
+        (
+            b'{"request_id":"x","tenant_id":"a","route":"r","model":"m","timestamp":95617584000000}',
+            "future",
+            "timestamp",
+        ),
+        (b"\xff\xfe", "malformed", ""),
     ],
 )
 async def test_a_bad_record_of_another_producer_is_rejected_and_stops_nothing(
-    tmp_path: Path, raw: bytes, field: str
+    tmp_path: Path, raw: bytes, reason: str, field: str
 ) -> None:
     pipeline = await Pipeline(tmp_path).open()
     await pipeline.send_raw("request", raw, "bad")
@@ -267,7 +275,7 @@ async def test_a_bad_record_of_another_producer_is_rejected_and_stops_nothing(
     assert pipeline.ledger()["", 0] == {"received": 1, "rejected": 1}
     assert pipeline.calls() == {("acme", 0): 1}
     (letter,) = pipeline.letters()
-    assert (letter["reason"], letter["field"], letter["offset"]) == ("bad event", field, 0)
+    assert (letter["reason"], letter["field"], letter["offset"]) == (reason, field, 0)
     await pipeline.settle()
     assert len(pipeline.letters()) == 1
     await pipeline.close()
