@@ -32,6 +32,7 @@ MODULES = (
     "web.intake",
     "web.query",
     "web.projects",
+    "web.dlq",
     "web.health",
     "web.prometheus",
     "web.pages",

@@ -20,6 +20,7 @@ from streamlens.checkpoint.stage import Member, Stage
 from streamlens.checkpoint.store import RocksStore, Shared
 from streamlens.errors import BadSetting, StreamLensError, Unavailable
 from streamlens.keys import Keys
+from streamlens.letterindex import LetterIndex
 from streamlens.log import TP, TopicSpec
 from streamlens.metrics import CHECKPOINT_AGE, CONSUMER_LAG, WATERMARK_LAG
 from streamlens.outbox import Outbox
@@ -192,6 +193,8 @@ class Runtime:
                 self._tasks.append(asyncio.create_task(stage.run(self.settings.checkpoint_interval_s)))
             for outbox in self._outboxes:
                 self._tasks.append(asyncio.create_task(outbox.run(self.fatal)))
+            index = LetterIndex(self.log, self.database.pool, lambda: self.stages[0].units)
+            self._tasks.append(asyncio.create_task(index.run()))
             self.ready.set()
             self.on_ready()
 

@@ -69,7 +69,15 @@ async def store(dsn: str) -> AsyncIterator[PostgresStore]:
 async def empty(dsn: str) -> None:
     """Delete all rows."""
     connection = await asyncpg.connect(dsn)
-    tables = ("llm_metrics", "llm_ledger", "streamlens_meta", "streamlens_keys", "streamlens_projects")
+    tables = (
+        "llm_metrics",
+        "llm_ledger",
+        "dead_letters",
+        "dead_letter_replays",
+        "streamlens_meta",
+        "streamlens_keys",
+        "streamlens_projects",
+    )
     await connection.execute("; ".join(f"delete from {table}" for table in tables))
     await connection.close()
 

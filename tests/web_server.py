@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 from aiohttp import web as aiohttp_web
 
+import web.dlq
 import web.health
 import web.ingest
 import web.intake

@@ -1,6 +1,6 @@
 """Query parameters, strictly: what is unknown, repeated or malformed is refused by name, never guessed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Annotated
 
@@ -69,6 +69,13 @@ class Parameters:
         if start is not None and end is not None and start > end:
             raise _bad("from", "after `to`")
         return start, end
+
+    def one_of(self, field: str, choices: Collection[str]) -> str | None:
+        """One of the names in `choices`."""
+        value = self._values.get(field) or None
+        if value is not None and value not in choices:
+            raise _bad(field, f"not one of {', '.join(choices)}")
+        return value
 
     def choice(self, field: str, choices: Mapping[str, int], default: str) -> int:
         """The number that stands for one of the names in `choices`."""
