@@ -20,6 +20,7 @@ class _Commands(click.Group):
         "audit": "streamlens.cli.audit",
         "keys": "streamlens.cli.keys",
         "prices": "streamlens.cli.prices",
+        "dlq": "streamlens.cli.dlq",
         "skip-lost": "streamlens.cli.skip_lost",
     }
 
