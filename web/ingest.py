@@ -48,7 +48,7 @@ _one = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class Place(NamedTuple):
-    """Where an event belongs, its record, which says who has sent it, and whose it is: `NOBODY` where it does not say."""
+    """Where an event belongs, its record, which says who has sent it, and whose it is: `NOBODY` if it does not say."""
 
     kind: str
     tp: TP
