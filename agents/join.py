@@ -1,53 +1,44 @@
 """Stage one: joins requests with responses by id, and sums the calls of its partition per window and series.
 
-Late, repeated and bad events are booked in the ledger; what can't be counted goes to the dead letters.
+What applications tell besides their calls is counted beside them. Late, repeated and bad events are booked in the
+ledger; what can't be counted goes to the dead letters.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from streamlens.app import app
-from streamlens.cell import Cell
 from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.state import State
 from streamlens.deadletters import Reason
 from streamlens.errors import BadEvent
 from streamlens.events import Call, Event, Request, Response, decode, time_us
+from streamlens.facets import Facets
 from streamlens.join import Half, RequestHalf, ResponseHalf, scoped
 from streamlens.log import TP, Record, Run
 from streamlens.misplaced import check_place
-from streamlens.pricing import Prices
+from streamlens.observations import AppLog, Observation, SystemMetric
+from streamlens.options import JoinOptions
 from streamlens.quality import usage_of
 from streamlens.runtime import clock_us
-from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, INPUTS, encode_closed, packed
-from streamlens.watermark import Lines, Watermark
-from tables import ledger, letters, partials
-from tables.ledger import NOBODY, Entry, Ledger
+from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, SOURCES, encode_closed, packed
+from streamlens.watermark import Watermark
+from tables import ledger, letters
+from tables.calls import Calls
+from tables.caps import Caps
+from tables.ledger import NOBODY, Ledger
 from tables.letters import Letters
-from tables.partials import Partials
+from tables.observed import Observed
 from tables.pending import Pending
 
 _AHEAD = BadEvent("timestamp", "too far in the future")
 _LATE = BadEvent("timestamp", "older than the allowed lateness")
 
 
-class JoinOptions(msgspec.Struct, frozen=True):
-    """What the logic of all partitions shares."""
-
-    partitions: int
-    lines: Lines
-    max_future_us: int
-    prices: Prices
-    clock_us: Callable[[], int]
-    by_tenant: bool = False  # ids are unique within a tenant, not within the installation
-
-
 class Join:
     """The logic of one partition of stage one."""
 
-    outputs = partials.PREFIX + ledger.PREFIX + CLOSED_KEY + letters.PREFIX
+    outputs = Calls.prefixes + Observed.prefixes + ledger.PREFIX + CLOSED_KEY + letters.PREFIX
 
     def __init__(self, partition: int, options: JoinOptions) -> None:
         self._partition = partition
@@ -55,8 +46,11 @@ class Join:
         self._lines = options.lines
         self._window_us = options.lines.window_us
         self._pending = Pending()
-        self._partials = Partials()
+        self._caps = Caps(options.limits)
+        self._facets = Facets(options.facets)
         self._ledger = Ledger()
+        self._observed = Observed(self._caps, self._pending, self._ledger)
+        self._calls = Calls(self._caps, self._facets, self._observed, self._ledger)
         self._letters = Letters()
         self._offsets: Mapping[str, int] = {}
         self._since_ms = self._published_since_ms = 0
@@ -65,13 +59,14 @@ class Join:
         self._expired = -1
         self._by_tenant = options.by_tenant
         self._has_scoped = False
-        self._rows: dict[tuple[int, str, str, str], tuple[Cell, Entry, dict[Any, int]]] = {}  # of this epoch
         self._price = options.prices.of_call
-        self.warned: dict[tuple[int, str, str, str], int] = {}  # (window, tenant, rule, sender), in the last epoch
-        self._count: dict[str, Callable[[Any, int, int], None]] = {
+        self._count: dict[str, Callable[[Any, int, int, bytes], None]] = {
             "request": self._request,
             "response": self._response,
             "call": self._call,
+            "evaluation": self._observed.evaluation,
+            "log": self._observed.log,
+            "metric": self._observed.metric,
         }
 
     # -- the unit's verbs ----------------------------------------------------------------------------------------
@@ -81,22 +76,23 @@ class Join:
         self._offsets = offsets
         self._watermark = Watermark.decode(header, self._lines.out_of_order_us)
         self._ledger.closed = self._lines.closed(self._watermark.value_us)
-        self._expired = self._lines.expired(self._watermark.value_us)
+        self._pending.expired = self._expired = self._lines.expired(self._watermark.value_us)
         self._pending.open(state)
         self._has_scoped = not self._by_tenant and any("\0" in each for each, _ in self._pending.waiting())
-        self._partials.open(state)
+        self._calls.open(state, self._ledger.closed)
+        self._observed.open(state, self._ledger.closed)
         self._ledger.open(state)
         self._letters.open(state)
 
     def apply(self, topic: str, run: Run) -> None:
-        kind, tp = INPUTS[topic], TP(topic, self._partition)
+        kind, tp = SOURCES[topic], TP(topic, self._partition)
         self._since_ms = self._since_ms or run.appended_ms
         now_us = self._options.clock_us()
         latest_us = now_us + self._options.max_future_us
         highest_us = self._watermark.highest_us.get(topic, 0)
         window_us, expired = self._window_us, self._expired
         count = self._count[kind]
-        event: Event | None = None
+        event: Event | Observation | None = None
         for offset, raw in enumerate(run.values, run.first):
             try:
                 event = decode(kind, raw)
@@ -114,9 +110,9 @@ class Join:
                 continue
             if ts_us > highest_us:
                 highest_us = ts_us
-            count(event, ts_us, window)
+            count(event, ts_us, window, raw)
         self._watermark.highest_us[topic] = highest_us
-        if event is not None:
+        if event is not None and not isinstance(event, AppLog | SystemMetric):
             check_place(topic, event.request_id, self._partition, self._options.partitions)  # of each run, its last
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
@@ -130,15 +126,11 @@ class Join:
 
     def flush(self) -> bytes:
         self._published_since_ms, self._since_ms = self._since_ms, 0
-        self.warned.clear()
-        for (window, tenant_id, *_), (_, _, warned) in self._rows.items():
-            for (rule, sender), calls in warned.items():
-                self._warn(window, tenant_id, rule, sender, calls)
-        self._rows.clear()
         for half in self._pending.new():
             self._ledger.wait(*self._place(half))
-        self._pending.flush(self._expired)
-        self._partials.flush(self._expired)
+        self._pending.flush()
+        self._calls.flush(self._expired)
+        self._observed.flush(self._expired)
         self._ledger.flush(self._expired)
         self._letters.flush()
         # Last, so that it is published after the rows that it speaks of.
@@ -163,7 +155,7 @@ class Join:
 
     # -- one event -----------------------------------------------------------------------------------------------
 
-    def _request(self, event: Request, ts_us: int, window: int) -> None:
+    def _request(self, event: Request, ts_us: int, window: int, raw: bytes) -> None:
         request_id, tenant_id = event.request_id, event.tenant_id
         if self._by_tenant:
             request_id = scoped(request_id, tenant_id)
@@ -172,15 +164,15 @@ class Join:
             waiting = self._pending.get(taken := scoped(request_id, tenant_id))
         if waiting is None:
             if not self._is_repeated(request_id, window, tenant_id):
-                self._pending.add(request_id, RequestHalf.of(event, ts_us))
+                self._pending.add(request_id, RequestHalf.of(event, ts_us, self._facets))
         elif isinstance(waiting, ResponseHalf):
             self._take(taken, waiting)
             last = max(window, waiting.ts_us // self._window_us)
-            self._joined(request_id, window, last, RequestHalf.of(event, ts_us), waiting)
+            self._joined(request_id, window, last, RequestHalf.of(event, ts_us, self._facets), waiting)
         else:
             self._ledger.book(window, tenant_id, "duplicate")
 
-    def _response(self, event: Response, ts_us: int, window: int) -> None:
+    def _response(self, event: Response, ts_us: int, window: int, raw: bytes) -> None:
         request_id, tenant_id = event.request_id, event.tenant_id
         if self._by_tenant:  # what names no tenant joins nothing
             request_id, tenant_id = scoped(request_id, tenant_id or NOBODY), None
@@ -189,7 +181,7 @@ class Join:
             self._take(request_id, waiting)
             request_window = waiting.ts_us // self._window_us
             last = max(window, request_window)
-            self._joined(request_id, request_window, last, waiting, ResponseHalf.of(event, ts_us))
+            self._joined(request_id, request_window, last, waiting, ResponseHalf.of(event, ts_us, self._facets))
             return
         if tenant_id is not None:
             self._has_scoped = True
@@ -197,9 +189,9 @@ class Join:
         if waiting is not None:
             self._ledger.book(window, NOBODY, "duplicate")
         elif not self._is_repeated(request_id, window, NOBODY):
-            self._pending.add(added, ResponseHalf.of(event, ts_us))
+            self._pending.add(added, ResponseHalf.of(event, ts_us, self._facets))
 
-    def _call(self, event: Call, ts_us: int, window: int) -> None:
+    def _call(self, event: Call, ts_us: int, window: int, raw: bytes) -> None:
         own_id = scoped(event.request_id, event.tenant_id)
         ids = (own_id,) if self._by_tenant else (event.request_id, own_id)
         request_id, last = ids[0], window
@@ -210,7 +202,8 @@ class Join:
                 self._ledger.book(half_window, tenant_id, "duplicate")
                 last = max(last, half_window)
         if not self._is_repeated(request_id, window, event.tenant_id):
-            self._joined(request_id, window, last, RequestHalf.of(event, ts_us), ResponseHalf.of(event, ts_us), 1)
+            request, response = RequestHalf.of(event, ts_us, self._facets), ResponseHalf.of(event, ts_us, self._facets)
+            self._joined(request_id, window, last, request, response, events=1)
 
     def _take(self, request_id: str, waiting: Half) -> None:
         """A half waits no more, and is booked elsewhere."""
@@ -224,27 +217,12 @@ class Join:
         self._pending.mark(request_id, last)
         used = usage_of(request, response)
         cost, rates = self._price(request, response, used)
-        series = (window, request.tenant_id, request.route, request.model)
-        row = self._rows.get(series)
-        if row is None:
-            row = self._rows[series] = self._partials.cell(*series), self._ledger.entry(window, request.tenant_id), {}
-        row[0].add(used, cost, rates)
-        row[1].aggregate(events)
-        for rule in used.warnings:
-            broken = rule, response.sender or request.sender or ""
-            row[2][broken] = row[2].get(broken, 0) + 1
-
-    def _warn(self, window: int, tenant_id: str, rule: str, sender: str, calls: int) -> None:
-        key = (window, tenant_id, rule, sender)
-        self.warned[key] = self.warned.get(key, 0) + calls
+        self._calls.count(window, request, response, used, cost, rates, events)
 
     def _is_repeated(self, request_id: str, window: int, tenant_id: str) -> bool:
-        """Book an event whose id is joined already; the id is remembered until the latest event under it expires."""
-        marked = self._pending.marked(request_id)
-        if marked is None or marked <= self._expired:
+        """Book an event whose id is joined already."""
+        if not self._pending.repeats(request_id, window):
             return False
-        if window > marked:
-            self._pending.mark(request_id, window)
         self._ledger.book(window, tenant_id, "duplicate")
         return True
 
@@ -254,7 +232,7 @@ class Join:
 
     # -- what is not counted, and time ---------------------------------------------------------------------------
 
-    def _late(self, tp: TP, offset: int, raw: bytes, event: Event, now_us: int) -> None:
+    def _late(self, tp: TP, offset: int, raw: bytes, event: Event | Observation, now_us: int) -> None:
         """Its own minute has expired, so it is booked to the minute in which it was read."""
         tenant_id = NOBODY if isinstance(event, Response) else event.tenant_id
         self._ledger.book(now_us // self._window_us, tenant_id, "late")
@@ -271,7 +249,9 @@ class Join:
             if self._ledger.closed < window <= closed:
                 self._ledger.orphan(window, tenant_id)
         self._ledger.closed = closed
-        self._partials.rest(closed)
+        self._calls.rest(closed)
+        self._observed.rest(closed)
+        self._caps.rest(closed)
         self._ledger.rest(closed)
 
     def _expire(self, expired: int) -> None:
@@ -280,22 +260,14 @@ class Join:
         for request_id, half in gone:
             if self._pending.take(request_id):
                 self._ledger.wait(*self._place(half))
-        self._expired = expired
+        self._pending.expired = self._expired = expired
 
 
-settings = app.settings
-options = JoinOptions(
-    partitions=settings.partitions,
-    lines=settings.lines,
-    max_future_us=settings.max_future_s * 1_000_000,
-    prices=Prices(settings.prices_file),
-    clock_us=clock_us,
-    by_tenant=settings.auth == "keys",
-)
-stage = app.stage("pending", tuple(INPUTS), lambda partition: Join(partition, options))
+options = JoinOptions.of(app.settings, clock_us)
+stage = app.stage("pending", tuple(SOURCES), lambda partition: Join(partition, options))
 
 
-@app.agent(app.topic(*INPUTS, value_serializer="raw", value_type=bytes, acks=False))
+@app.agent(app.topic(*SOURCES, value_serializer="raw", value_type=bytes, acks=False))
 async def join(stream: Any) -> None:
     """Count what applications sent."""
     async for event in stream.events():

@@ -13,12 +13,12 @@ from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.state import State
 from streamlens.log import TP, Record, Run
 from streamlens.partitioner import cached_partition_of
-from streamlens.postgres.rows import LedgerRow, MetricRow
+from streamlens.postgres.rows import MetricRow
+from streamlens.postgres.tables import Row
 from streamlens.published import metric_record
 from streamlens.topics import CLOSED_KEY, METRICS, PARTIALS, decode_closed, decode_partials
-from tables import ledger, partials
-from tables.ledger import tenant_of
-from tables.partials import series_of
+from tables import partials
+from tables.families import FAMILIES, PREFIXES
 from tables.windowed import window_key, window_of
 from tables.windows import (
     CLOSED,
@@ -33,6 +33,7 @@ from tables.windows import (
 )
 
 _RENDERED_ROWS = 5_000
+_FAMILY = {family.prefix[0]: family for family in FAMILIES}
 
 
 class WindowsOptions(msgspec.Struct, frozen=True):
@@ -45,13 +46,12 @@ class WindowsOptions(msgspec.Struct, frozen=True):
 class Windows:
     """The logic of one partition of stage two."""
 
-    outputs = partials.PREFIX + ledger.PREFIX
+    outputs = PREFIXES
 
     def __init__(self, partition: int, options: WindowsOptions) -> None:
         self._partition = partition
         self._options = options
-        self._rows = merged(partials.PREFIX)
-        self._ledger = merged(ledger.PREFIX)
+        self._rows = {family.prefix: merged(family.prefix) for family in FAMILIES}
         self._announced: dict[int, Closed] = {}
         self._closed = self._expired = self._finalised = -1
         self._state: State
@@ -60,14 +60,14 @@ class Windows:
         self.unwritten_since_ms = 0
         """When the oldest event was appended whose row is not yet in Postgres, as far as it is known; 0: none."""
         self.dropped = 0
-        """Partials of expired windows, which are not counted again."""
+        """Partials of expired windows, which are not counted again, and of families that a newer version has sent."""
 
     # -- the unit's verbs ----------------------------------------------------------------------------------------
 
     def open(self, state: State, header: bytes, offsets: Mapping[str, int]) -> None:
         self._state = state
-        self._rows.open(state)
-        self._ledger.open(state)
+        for rows in self._rows.values():
+            rows.open(state)
         self.dropped, self._finalised = msgspec.msgpack.decode(header, type=tuple[int, int]) if header else (0, -1)
         for key, raw in state.scan(CLOSED, CLOSED_END):
             self._announced[int.from_bytes(key[1:], "big")] = decode_closed_slot(raw)
@@ -82,13 +82,12 @@ class Windows:
                 if key == CLOSED_KEY:
                     self._announce(partition, version, content)
                     open_keys = window_key(b"", self._expired + 1)
-                elif key[1:] < open_keys:
+                elif key[1:] < open_keys or (rows := self._rows.get(key[:1])) is None:
                     self.dropped += 1
                 else:
-                    family = self._rows if key[:1] == partials.PREFIX else self._ledger
-                    row = family.look(key)
+                    row = rows.look(key)
                     if row.accept(partition, Slot(version, content)):
-                        family.touch(key, row)
+                        rows.touch(key, row)
                         self.since_ms = self.since_ms or sent.appended_ms
 
     def advance(self, now_us: int, ends: Mapping[str, int]) -> None:
@@ -97,25 +96,26 @@ class Windows:
     def flush(self) -> bytes:
         self._rendered.clear()
         self.unwritten_since_ms, self.since_ms = self.unwritten_since_ms or self.since_ms, 0
-        if self._closed > self._finalised:
-            for key in list(self._rows.keys(self._finalised + 1, self._closed)):
-                self._rows.change(key)
-            self._finalised = self._closed
-        later = window_key(partials.PREFIX, self._closed + 1)
-        for key, row in self._rows.changed():
-            row.revision += 1
-            row.final = key < later
-        self._rows.flush(self._expired)
-        self._ledger.flush(self._expired)
-        self._rows.rest(self._closed)
-        self._ledger.rest(self._closed)
+        for family in FAMILIES:
+            rows = self._rows[family.prefix]
+            if family.has_final and self._closed > self._finalised:
+                for key in list(rows.keys(self._finalised + 1, self._closed)):
+                    rows.change(key)
+            later = window_key(family.prefix, self._closed + 1)
+            for key, row in rows.changed():
+                row.revision += 1
+                row.final = key < later
+            rows.flush(self._expired)
+            rows.rest(self._closed)
+        self._finalised = max(self._finalised, self._closed)
         return msgspec.msgpack.encode((self.dropped, self._finalised))
 
     def render(self, outputs: Iterable[tuple[bytes, bytes]], version: Version) -> Iterator[tuple[TP, Record]]:
         for key, value in outputs:
             if key[:1] != partials.PREFIX:
                 continue
-            row = self._metric(key, value, version)
+            row = self.row(key, value, version)
+            assert isinstance(row, MetricRow)
             if len(self._rendered) < _RENDERED_ROWS:
                 self._rendered[key] = row
             record = metric_record(row)
@@ -127,18 +127,10 @@ class Windows:
         row = self._rendered.pop(key, None)
         return row if row is not None and row.version == version else None
 
-    def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow:
+    def row(self, key: bytes, value: bytes, version: Version) -> Row:
         """An output as Postgres gets it."""
-        if key[:1] == partials.PREFIX:
-            return self._metric(key, value, version)
-        counts = msgspec.structs.asdict(decode_merged(value).entry())
-        start_us = window_of(key) * self._options.window_us
-        return LedgerRow(tenant_id=tenant_of(key), minute_us=start_us, version=version, **counts)
-
-    def _metric(self, key: bytes, value: bytes, version: Version) -> MetricRow:
-        row, window_us = decode_merged(value), self._options.window_us
-        start_us = window_of(key) * window_us
-        return MetricRow(*series_of(key), start_us, window_us, row.cell(), row.revision, row.final, version)
+        window_us = self._options.window_us
+        return _FAMILY[key[0]].row(key, decode_merged(value), window_of(key) * window_us, window_us, version)
 
     # -- how far it is closed ------------------------------------------------------------------------------------
 

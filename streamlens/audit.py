@@ -16,7 +16,7 @@ from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Log
 from streamlens.postgres.connection import connect, unavailable
 from streamlens.postgres.lost import count_lost
-from streamlens.topics import DEAD_LETTERS, INPUTS
+from streamlens.topics import DEAD_LETTERS, SOURCES
 
 COLUMNS = ("received", "aggregated", "pending", "orphaned", "duplicate", "late", "rejected")
 EXACT_WITHIN_S = 5.0
@@ -129,7 +129,7 @@ async def audit(
 async def count_log(log: Log, log_id: str, partitions: int, group: str) -> LogCount:
     """What a log holds now, and how far `group` has counted it. Raises `Unavailable`."""
     committed, topics = await log.committed(group), []
-    for topic in INPUTS:
+    for topic in SOURCES:
         offsets = await log.offsets([TP(topic, p) for p in range(partitions)])
         ends = sum(end for _, end in offsets.values())
         kept = ends - sum(start for start, _ in offsets.values())
@@ -160,7 +160,7 @@ async def count_ledger(dsn: str, log_id: str, selection: Selection) -> LedgerCou
                 tenants = await connection.fetch(_TENANTS, *chosen)
                 not_closing = await connection.fetch(_OPEN, *chosen)
                 received, dead = await connection.fetchrow(_WHOLE)
-                lost = await count_lost(connection, list(INPUTS))
+                lost = await count_lost(connection, list(SOURCES))
     finally:
         connection.terminate()
     if owner != log_id:

@@ -8,6 +8,7 @@ from sys import intern
 import msgspec
 
 from streamlens.events import Call, Request, Response, error_class
+from streamlens.facets import Facets
 
 _MS = 1000
 
@@ -22,9 +23,10 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
     provider: str | None
     prompt_tokens: int | None
     sender: str | None = None
+    facets: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, event: Request | Call, ts_us: int) -> "RequestHalf":
+    def of(cls, event: Request | Call, ts_us: int, facets: Facets) -> "RequestHalf":
         return cls(
             ts_us,
             event.tenant_id,
@@ -33,6 +35,7 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
             event.provider,
             event.prompt_tokens,
             None if event.sender is None else intern(event.sender),  # one text for all halves that wait
+            facets.of_request(event),
         )
 
 
@@ -56,9 +59,10 @@ class ResponseHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
     """Cached and cache-write tokens that the prompt tokens, of whichever half, do not include."""
     total_tokens: int | None = None
     sender: str | None = None
+    facets: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, event: Response | Call, ts_us: int) -> "ResponseHalf":
+    def of(cls, event: Response | Call, ts_us: int, facets: Facets) -> "ResponseHalf":
         cached, written, apart = event.cached_tokens or 0, event.cache_write_tokens or 0, 0
         if event.cached_tokens is None and event.cache_write_tokens is None:
             read, created = event.cache_read_input_tokens, event.cache_creation_input_tokens
@@ -81,6 +85,7 @@ class ResponseHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
             apart,
             event.total_tokens,
             None if event.sender is None else intern(event.sender),
+            facets.of_response(event),
         )
 
     def latency_after(self, request_ts_us: int) -> int:

@@ -82,7 +82,7 @@ MISPLACED_KEYS = Counter(
 
 SERIES_OVERFLOW = Counter(
     "streamlens_series_overflow_total",
-    "Calls counted under the overflow name because a tenant has too many routes, models or series.",
+    "Events counted as `__other__` because a tenant has too many routes, models, series, or names of another label.",
     ("tenant", "label"),
     registry=REGISTRY,
 )

@@ -96,6 +96,9 @@ class SystemMetric(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         check_scalars("tags", self.tags, MAX_TAGS)
 
 
+Observation = Evaluation | AppLog | SystemMetric
+
+
 def check_scalars(field: str, scalars: Scalars | None, max_entries: int) -> None:
     """Raises `BadEvent` for more than `max_entries`, or more than `MAX_SCALARS_BYTES` in all."""
     if scalars is None:

@@ -1,7 +1,7 @@
 """Brings a stage's rows to Postgres, which may lag behind: what it has not acknowledged waits in the units' state."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import structlog
@@ -11,7 +11,8 @@ from streamlens.checkpoint.stage import Stage
 from streamlens.checkpoint.unit import Unit
 from streamlens.errors import Unavailable
 from streamlens.metrics import FRESHNESS_SECONDS, LEDGER_IMBALANCE, POSTGRES_WRITE_SECONDS
-from streamlens.postgres.rows import LedgerRow, MetricRow
+from streamlens.postgres.rows import LedgerRow
+from streamlens.postgres.tables import Row
 
 logger = structlog.get_logger()
 
@@ -28,15 +29,15 @@ class RowLogic(Protocol):
     unwritten_since_ms: int
     """When the oldest event was appended whose row is not yet written; 0: none, or not known."""
 
-    def rendered(self, key: bytes, version: Version) -> MetricRow | None:
+    def rendered(self, key: bytes, version: Version) -> Row | None:
         """An output as it was published just now, if it is at hand."""
 
-    def row(self, key: bytes, value: bytes, version: Version) -> MetricRow | LedgerRow:
+    def row(self, key: bytes, value: bytes, version: Version) -> Row:
         """An output, made of its value in the state."""
 
 
 class Sink(Protocol):
-    async def write(self, metrics: list[MetricRow], ledger: list[LedgerRow]) -> None:
+    async def write(self, rows: list[Row]) -> None:
         """Put absolute rows, guarded by version, all or none. Raises `Unavailable` to be called again."""
 
 
@@ -88,8 +89,7 @@ class Outbox:
     async def _write_some(self) -> bool:
         """One transaction of all units' rows; False when there was nothing to write."""
         taken: list[tuple[Unit, dict[bytes, Version]]] = []
-        metrics: list[MetricRow] = []
-        ledger: list[LedgerRow] = []
+        rows: list[Row] = []
         room = _ROWS_PER_WRITE
         for unit in self._stage.units.values():
             waiting = unit.waiting(room)
@@ -97,33 +97,30 @@ class Outbox:
             taken.append((unit, waiting))
             logic: RowLogic = unit.logic  # type: ignore[assignment]  # a stage with rows has a logic with rows
             for key, version in waiting.items():
-                row: MetricRow | LedgerRow | None = logic.rendered(key, version)
+                row = logic.rendered(key, version)
                 if row is None:
                     value = unit.state.store.get(key)
                     if value is None:
                         continue  # Deleted since: a later owner had it acknowledged.
                     row = logic.row(key, value, version)
-                if isinstance(row, MetricRow):
-                    metrics.append(row)
-                else:
-                    ledger.append(row)
+                rows.append(row)
             if room <= 0:
                 break
         if not any(waiting for _, waiting in taken):
             return False
         with POSTGRES_WRITE_SECONDS.time():
-            await self._sink.write(metrics, ledger)
-        self._check(ledger)
+            await self._sink.write(rows)
+        self._check(row for row in rows if isinstance(row, LedgerRow))
         now_ms = self._clock_us() // 1000
         for unit, waiting in taken:
             unit.acked(waiting)
-            rows: RowLogic = unit.logic  # type: ignore[assignment]
-            if rows.unwritten_since_ms:
-                FRESHNESS_SECONDS.observe(max(0, now_ms - rows.unwritten_since_ms) / 1000)
-                rows.unwritten_since_ms = 0
+            written: RowLogic = unit.logic  # type: ignore[assignment]
+            if written.unwritten_since_ms:
+                FRESHNESS_SECONDS.observe(max(0, now_ms - written.unwritten_since_ms) / 1000)
+                written.unwritten_since_ms = 0
         return True
 
-    def _check(self, ledger: list[LedgerRow]) -> None:
+    def _check(self, ledger: Iterable[LedgerRow]) -> None:
         """Tell by how many events the rows written so far do not close."""
         for row in ledger:
             self._open.pop((row.tenant_id, row.minute_us), None)

@@ -27,7 +27,7 @@ from streamlens.outbox import Outbox
 from streamlens.postgres.database import Database
 from streamlens.postgres.keys import KeyReader
 from streamlens.settings import Settings
-from streamlens.topics import DEAD_LETTERS, INPUTS, METRICS, OBSERVATIONS, PARTIALS
+from streamlens.topics import DEAD_LETTERS, METRICS, PARTIALS, SOURCES
 
 logger = structlog.get_logger()
 
@@ -121,7 +121,7 @@ class Runtime:
         """All topics, as they must exist."""
         partitions = self.settings.partitions
         kept_ms = int(self.settings.log_retention_h * 3_600_000) or -1
-        names = [*(INPUTS | OBSERVATIONS), PARTIALS, METRICS, DEAD_LETTERS]
+        names = [*SOURCES, PARTIALS, METRICS, DEAD_LETTERS]
         changelogs = [stage.changelog for stage in self.stages]
         return [TopicSpec(name, partitions, kept_ms) for name in names] + [TopicSpec(n, partitions) for n in changelogs]
 

@@ -12,6 +12,7 @@ from typing import Literal
 import msgspec
 
 from streamlens.errors import BadSetting
+from streamlens.facets import FACETS
 from streamlens.watermark import Lines
 
 PREFIX = "STREAMLENS_"
@@ -48,6 +49,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_eps: float = 0.0
     """Events per second of one tenant that one process takes; 0: any number."""
     prices_file: Path | None = None
+    facets: str = "all"
+    """Comma separated; "none": calls are counted by route and model alone."""
+    max_routes: int = 200
+    max_models: int = 200
+    max_series: int = 5000
+    """Of a tenant in a partition; what is beyond counts as `__other__`."""
+    retention_days: float = 7.0
+    """Of facets, evaluations and tallies; 0 keeps everything."""
+    recent_days: float = 1.0
+    """Of single records, such as lines of logs; 0 keeps everything."""
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
     kafka_username: str = ""
@@ -91,6 +102,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ("log_retention_h", 0, 10_000),
             ("max_body_mib", 1, 1024),
             ("rate_limit_eps", 0, 10_000_000),
+            ("max_routes", 1, 100_000),
+            ("max_models", 1, 100_000),
+            ("max_series", 1, 1_000_000),
+            ("retention_days", 0, 36_500),
+            ("recent_days", 0, 36_500),
             ("kafka_session_s", 6, 300),
         ):
             if not low <= getattr(self, field) <= high:
@@ -100,7 +116,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"{PREFIX}JOIN_TIMEOUT_S + {PREFIX}OUT_OF_ORDER_S must be below {PREFIX}ALLOWED_LATENESS_S"
                 f" ({self.join_timeout_s} + {self.out_of_order_s} against {self.allowed_lateness_s})"
             )
+        self._check_facets()
         self._check_kafka()
+
+    def _check_facets(self) -> None:
+        unknown = set(self.kept_facets) - set(FACETS)
+        if unknown:
+            raise BadSetting(f"{PREFIX}FACETS: there is no facet {min(unknown)}; all, none, or of {', '.join(FACETS)}")
 
     def _check_kafka(self) -> None:
         with_sasl = self.kafka_security.startswith("SASL")
@@ -112,6 +134,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ssl.create_default_context(cafile=self.kafka_ca_file)
         except OSError as error:
             raise BadSetting(f"{PREFIX}KAFKA_CA_FILE: {self.kafka_ca_file}: {error.strerror or error}") from None
+
+    @property
+    def kept_facets(self) -> tuple[str, ...]:
+        """The facets by which calls are counted too."""
+        if self.facets in ("all", "none"):
+            return FACETS if self.facets == "all" else ()
+        return tuple(name.strip() for name in self.facets.split(",") if name.strip())
 
     @property
     def window_us(self) -> int:

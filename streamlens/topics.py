@@ -18,6 +18,8 @@ APP_LOGS = "streamlens.applogs"
 SYSTEM_METRICS = "streamlens.sysmetrics"
 OBSERVATIONS = {EVALUATIONS: "evaluation", APP_LOGS: "log", SYSTEM_METRICS: "metric"}
 """Topics of what applications tell besides their calls, with the kind of event in each."""
+SOURCES = INPUTS | OBSERVATIONS
+"""All that stage one reads. Evaluations too are keyed by request id, logs and metrics by a hash of their bytes."""
 
 PARTIALS = "streamlens.partials"
 METRICS = "llm.metrics"

@@ -18,9 +18,3 @@ class Partials(Windowed[Cell]):
     def cell(self, window: int, tenant_id: str, route: str, model: str) -> Cell:
         """The cell of a series, to be changed until the next flush."""
         return self.change(window_key(PREFIX, window, f"{tenant_id}\0{route}\0{model}".encode()))
-
-
-def series_of(key: bytes) -> tuple[str, str, str]:
-    """(tenant, route, model) of a key."""
-    tenant_id, route, model = key[5:].decode().split("\0")
-    return tenant_id, route, model

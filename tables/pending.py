@@ -24,6 +24,8 @@ class Pending:
         self._stored: dict[str, Half] = {}
         self._gone: list[str] = []
         self._marks: dict[str, int] = {}
+        self.expired = -1
+        """The last window whose events are late, and whose marks mean nothing any more."""
         self._cursor = _MARK
         self._oldest = 0  # the lowest window of a mark in the store, as far as it is known
         self._lap_oldest = _NEVER
@@ -64,6 +66,15 @@ class Pending:
         raw = self._state.get(_MARK + request_id.encode())
         return None if raw is None else int.from_bytes(raw, "big")
 
+    def repeats(self, request_id: str, window: int) -> bool:
+        """Whether an id is joined already; then it is remembered until the latest event under it expires."""
+        marked = self.marked(request_id)
+        if marked is None or marked <= self.expired:
+            return False
+        if window > marked:
+            self.mark(request_id, window)
+        return True
+
     def waiting(self) -> Iterator[tuple[str, Half]]:
         """All halves that wait, new ones too."""
         yield from self._stored.items()
@@ -77,7 +88,7 @@ class Pending:
         """The new halves that wait."""
         return self._new.values()
 
-    def flush(self, expired: int) -> None:
+    def flush(self) -> None:
         """Put the changes into the state; sweep away marks of expired windows."""
         put, delete = self._state.put, self._state.delete
         for request_id in self._gone:
@@ -88,8 +99,8 @@ class Pending:
             put(_MARK + request_id.encode(), window.to_bytes(4, "big"))
         if self._marks:
             self._oldest = min(self._oldest, *self._marks.values())
-        if self._oldest <= expired:
-            self._sweep(expired, max(_SWEPT_AT_LEAST, 2 * len(self._marks)))
+        if self._oldest <= self.expired:
+            self._sweep(self.expired, max(_SWEPT_AT_LEAST, 2 * len(self._marks)))
         self._stored.update(self._new)
         self._new, self._gone, self._marks = {}, [], {}
 

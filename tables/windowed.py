@@ -20,6 +20,11 @@ def window_of(key: bytes) -> int:
     return int.from_bytes(key[1:5], "big")
 
 
+def names_of(key: bytes) -> list[str]:
+    """The names in a key of a family whose names are separated by NUL."""
+    return key[5:].decode().split("\0")
+
+
 class Windowed(Generic[Row]):
     """Rows of one family, by `window_key`. Changes stay in memory until `flush`."""
 
@@ -65,6 +70,13 @@ class Windowed(Generic[Row]):
         for key, _ in self._state.scan(begin, end):
             if key not in self._dirty:
                 yield key
+
+    def names(self, low: int) -> Iterator[tuple[int, list[str]]]:
+        """The names of the rows in the state, each once with its last window, from window `low` on."""
+        begin, end = window_key(self._prefix, max(low, 0)), bytes([self._prefix[0] + 1])
+        last = {key[5:]: window_of(key) for key, _ in self._state.scan(begin, end)}
+        for names, window in last.items():
+            yield window, names.decode().split("\0")
 
     def changed(self) -> Iterator[tuple[bytes, Row]]:
         return iter(self._dirty.items())

@@ -1,14 +1,23 @@
-"""Rows merged over all partitions of stage one: the windows of `llm_metrics`, and the ledger's rows likewise.
+"""Rows merged over all partitions of stage one, of whatever family (`tables/families.py`).
 
-Keys: as stage one's (b"w" or b"l" + window + names) -> `Merged`; b"k" + partition -> how far that partition is closed.
+Keys: as stage one's (prefix + window + names) -> `Merged`; b"k" + partition -> how far that partition is closed.
 """
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from streamlens.cell import Cell, decode_cell
 from streamlens.checkpoint.frames import Version
-from tables.ledger import Entry, decode_entry
 from tables.windowed import Windowed
+
+Counted = TypeVar("Counted", bound="Mergeable")
+
+
+class Mergeable(Protocol):
+    """What a family counts: contributions of several partitions add up, in any order."""
+
+    def merge(self, other: Any) -> None: ...
 
 
 class Slot(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -33,19 +42,12 @@ class Merged(msgspec.Struct, array_like=True, gc=False):
         self.slots[partition] = slot
         return True
 
-    def cell(self) -> Cell:
-        """The sum of all partitions' cells."""
+    def total(self, decode: Callable[[bytes], Counted]) -> Counted:
+        """The sum of all partitions' contributions."""
         first, *others = self.slots.values()
-        total = decode_cell(first.content)
+        total = decode(first.content)
         for slot in others:
-            total.merge(decode_cell(slot.content))
-        return total
-
-    def entry(self) -> Entry:
-        """The sum of all partitions' ledger entries."""
-        total = Entry()
-        for slot in self.slots.values():
-            total.merge(decode_entry(slot.content))
+            total.merge(decode(slot.content))
         return total
 
 

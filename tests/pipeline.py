@@ -6,17 +6,20 @@ from typing import Any
 
 import orjson
 
-from agents.join import Join, JoinOptions
+from agents.join import Join
 from agents.windows import Windows, WindowsOptions
 from streamlens.checkpoint.stage import Stage
 from streamlens.checkpoint.store import RocksStore
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Record, TopicSpec
+from streamlens.options import JoinOptions
 from streamlens.outbox import Outbox
 from streamlens.partitioner import partition_of
-from streamlens.postgres.rows import LedgerRow, MetricRow
+from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
+from streamlens.postgres.rows import FacetRow, LedgerRow, MetricRow
+from streamlens.postgres.tables import Row
 from streamlens.pricing import Prices
-from streamlens.topics import CALLS, DEAD_LETTERS, INPUTS, METRICS, PARTIALS, REQUESTS, RESPONSES
+from streamlens.topics import DEAD_LETTERS, METRICS, PARTIALS, SOURCES
 from streamlens.watermark import Lines
 
 SECOND = 1_000_000
@@ -24,7 +27,7 @@ MINUTE = 60 * SECOND
 START = 1_790_000_040 * SECOND
 """A full minute; the tests' times are seconds after it."""
 LINES = Lines(window_us=MINUTE, join_timeout_us=300 * SECOND, out_of_order_us=30 * SECOND, lateness_us=3600 * SECOND)
-TOPICS = {"request": REQUESTS, "response": RESPONSES, "call": CALLS}
+TOPICS = {kind: topic for topic, kind in SOURCES.items()}
 PRICES = Prices()
 
 
@@ -47,29 +50,45 @@ class Rows:
     def __init__(self) -> None:
         self.metrics: dict[tuple[str, str, str, int], MetricRow] = {}
         self.ledger: dict[tuple[str, int], LedgerRow] = {}
+        self.facets: dict[tuple[str, str, str, int], FacetRow] = {}
+        self.evaluations: dict[tuple[str, str, str, str, int], EvaluationRow] = {}
+        self.tallies: dict[tuple[str, str, str, str, int], TallyRow] = {}
+        self.kept: dict[tuple[str, str, str], KeptRow] = {}
         self.error: Exception | None = None
         self.writes = 0
 
-    async def write(self, metrics: list[MetricRow], ledger: list[LedgerRow]) -> None:
+    async def write(self, rows: list[Row]) -> None:
         if self.error:
             raise self.error
         self.writes += 1
-        for row in metrics:
-            key = (row.tenant_id, row.route, row.model, row.window_start_us)
-            if key not in self.metrics or self.metrics[key].version < row.version:
-                self.metrics[key] = row
-        for entry in ledger:
-            place = (entry.tenant_id, entry.minute_us)
-            if place not in self.ledger or self.ledger[place].version < entry.version:
-                self.ledger[place] = entry
+        for row in rows:
+            held, key = self._place(row)
+            if key not in held or held[key].version < row.version:
+                held[key] = row
+
+    def _place(self, row: Any) -> tuple[dict[Any, Any], Any]:
+        """Where a row is held, and its key."""
+        match row:
+            case FacetRow():
+                return self.facets, (row.tenant_id, row.route, row.model, row.window_start_us)
+            case MetricRow():
+                return self.metrics, (row.tenant_id, row.route, row.model, row.window_start_us)
+            case LedgerRow():
+                return self.ledger, (row.tenant_id, row.minute_us)
+            case EvaluationRow():
+                return self.evaluations, (row.tenant_id, row.route, row.model, row.name, row.window_start_us)
+            case TallyRow():
+                return self.tallies, (row.tenant_id, row.kind, row.name, row.detail, row.window_start_us)
+            case KeptRow():
+                return self.kept, (row.tenant_id, row.kind, row.record_id)
+        raise TypeError(row)
 
 
 class Pipeline:
     """One process' pipeline. `open` and `close` may be called again and again on one directory."""
 
-    def __init__(self, path: Path, partitions: int = 2, log: Any = None, *, by_tenant: bool = False) -> None:
+    def __init__(self, path: Path, partitions: int = 2, log: Any = None, **options: Any) -> None:
         self.path = path
-        self.by_tenant = by_tenant
         self.partitions = partitions
         self.clock = Clock()
         self.rows = Rows()
@@ -77,15 +96,17 @@ class Pipeline:
         self.fatal: list[BaseException] = []
         self.sought: list[tuple[TP, int]] = []
         self.mine = True
+        self.options = options
+        """Of stage one, besides those that all tests have."""
 
     async def open(self) -> "Pipeline":
         if self.log is None:
             self.log = LocalLog.open(self.path / "log", sync=False)
-        names = [*INPUTS, PARTIALS, METRICS, DEAD_LETTERS, "pending-changelog", "windows-changelog"]
+        names = [*SOURCES, PARTIALS, METRICS, DEAD_LETTERS, "pending-changelog", "windows-changelog"]
         await self.log.create_topics([TopicSpec(name, self.partitions) for name in names])
-        options = JoinOptions(self.partitions, LINES, 60 * SECOND, PRICES, self.clock, self.by_tenant)
+        options = JoinOptions(self.partitions, LINES, 60 * SECOND, PRICES, self.clock, **self.options)
         windows = WindowsOptions(self.partitions, MINUTE)
-        self.join = self._stage("pending", list(INPUTS), lambda p: Join(p, options))
+        self.join = self._stage("pending", list(SOURCES), lambda p: Join(p, options))
         self.windows = self._stage("windows", [PARTIALS], lambda p: Windows(p, windows), rows=True)
         self.outbox = Outbox(self.windows, self.rows, self.clock)
         for stage in (self.join, self.windows):
@@ -126,7 +147,9 @@ class Pipeline:
         """Append one event with a timestamp of `at` seconds; a field of None is left out."""
         event: dict[str, Any] = {"request_id": request_id, "timestamp": (START + round(at * SECOND)) // 1000}
         if kind != "response":
-            event |= {"tenant_id": "acme", "route": "chat", "model": "gpt-4o-mini"}
+            event |= {"tenant_id": "acme"}
+        if kind in ("request", "call", "evaluation"):
+            event |= {"route": "chat", "model": "gpt-4o-mini"}
         if kind == "call":
             event |= {"latency_ms": 100}
         event = {name: value for name, value in (event | fields).items() if value is not None}

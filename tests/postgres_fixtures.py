@@ -12,6 +12,7 @@ import pytest
 from streamlens.postgres.embedded import EmbeddedPostgres
 from streamlens.postgres.migrate import migrate
 from streamlens.postgres.store import PostgresStore
+from streamlens.postgres.tables import TABLES
 
 _numbers = count(1)
 _migrated: set[str] = set()
@@ -69,16 +70,9 @@ async def store(dsn: str) -> AsyncIterator[PostgresStore]:
 async def empty(dsn: str) -> None:
     """Delete all rows."""
     connection = await asyncpg.connect(dsn)
-    tables = (
-        "llm_metrics",
-        "llm_ledger",
-        "dead_letters",
-        "dead_letter_replays",
-        "streamlens_meta",
-        "streamlens_keys",
-        "streamlens_projects",
-    )
-    await connection.execute("; ".join(f"delete from {table}" for table in tables))
+    others = ("dead_letters", "dead_letter_replays", "streamlens_meta", "streamlens_keys", "streamlens_projects")
+    for table in (*(table.name for table in TABLES.values()), *others):
+        await connection.execute(f"delete from {table}")
     await connection.close()
 
 

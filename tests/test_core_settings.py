@@ -32,9 +32,19 @@ def test_an_empty_variable_is_not_set() -> None:
         ({"HTTP_PORT": "http"}, "HTTP_PORT: "),
         ({"STREAMLENS_LOG_SYNC": "never"}, "STREAMLENS_LOG_SYNC: "),
         ({"STREAMLENS_PARTITIONS": "0"}, "STREAMLENS_PARTITIONS must be between 1 and 256, not 0"),
+        ({"STREAMLENS_FACETS": "region,colour"}, "STREAMLENS_FACETS: there is no facet colour"),
+        ({"STREAMLENS_MAX_MODELS": "0"}, "STREAMLENS_MAX_MODELS must be between 1"),
         ({"STREAMLENS_JOIN_TIMEOUT_S": "3570"}, "must be below STREAMLENS_ALLOWED_LATENESS_S"),
     ],
 )
 def test_refused(environ: dict[str, str], message: str) -> None:
     with pytest.raises(BadSetting, match=message.replace("?", r"\?")):
         Settings.load(environ)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [("", 11), ("all", 11), ("none", 0), ("region", 1), (" region, sender ,", 2)],
+)
+def test_facets_that_are_kept(value: str, kept: int) -> None:
+    assert len(Settings.load({"STREAMLENS_FACETS": value}).kept_facets) == kept

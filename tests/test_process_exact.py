@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
+import asyncpg
 import psutil
 import pytest
 
@@ -58,6 +59,35 @@ def differences(server: Server, expected: Path) -> list[str]:
     return oracle.compare(oracle.read(expected)[0], server.rows())
 
 
+_PARTED = """
+    with sums as (
+        select 'calls' as source, tenant_id, window_start, sum(requests) as requests, sum(errors) as errors,
+            sum(latency_sum_us) as latency, sum(prompt_tokens) as prompt, sum(estimated_cost_usd) as cost,
+            histogram_merge(latency_zero, latency_index, latency_count)::text as histogram
+        from llm_metrics group by 1, 2, 3
+        union all
+        select 'how they ended', tenant_id, window_start,
+            sum(requests), sum(errors), sum(latency_sum_us), sum(prompt_tokens), sum(estimated_cost_usd),
+            histogram_merge(latency_zero, latency_index, latency_count)::text
+        from llm_facets where facet in ('finish_reason', 'error_type') group by 1, 2, 3
+    )
+    select tenant_id, window_start, requests, count(*) from sums
+    group by tenant_id, window_start, requests, errors, latency, prompt, cost, histogram having count(*) <> 2"""
+
+
+def parted(server: Server) -> list[str]:
+    """Minutes of tenants in which the calls by how they ended, by a finish reason or an error, are not the calls."""
+
+    async def look() -> list[str]:
+        connection = await asyncpg.connect(server.dsn)
+        try:
+            return [str(dict(row)) for row in await connection.fetch(_PARTED)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(look())
+
+
 def counted(server: Server) -> int:
     """Events that the ledger holds, as far as the server can be asked."""
     try:
@@ -74,6 +104,9 @@ def check(server: Server, expected: Path) -> None:
     with suppress(TimeoutError):
         until(lambda: not differences(server, expected), "the oracle's rows", within_s=10)
     assert differences(server, expected) == []
+    with suppress(TimeoutError):
+        until(lambda: not parted(server), "the same calls by facet", within_s=10)
+    assert parted(server) == []
     rows, ledger = oracle.read(expected)
     assert sum(row["calls"] for row in rows) == CALLS
     assert ledger["aggregated"] == 2 * CALLS
@@ -111,8 +144,6 @@ def check_stopped(server: Server, expected: Path) -> None:
 
 
 async def _spoil(postgres: EmbeddedPostgres) -> None:
-    import asyncpg
-
     connection = await asyncpg.connect(await asyncio.to_thread(postgres.start))
     await connection.execute(
         "update llm_ledger set received = received + 1 where ctid = (select ctid from llm_ledger limit 1)"

@@ -9,6 +9,7 @@ import pytest
 
 from streamlens.cell import Cell
 from streamlens.events import Request, Response, decode, time_us
+from streamlens.facets import Facets
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.pricing import VERSION, Prices
 from streamlens.quality import usage_of
@@ -145,8 +146,8 @@ def test_the_pipelines_own_sums_agree_on_lively_traffic() -> None:
         assert isinstance(request, Request)
         assert isinstance(response, Response)
         asked, answered = (
-            RequestHalf.of(request, time_us(request.timestamp)),
-            ResponseHalf.of(response, time_us(response.timestamp)),
+            RequestHalf.of(request, time_us(request.timestamp), Facets()),
+            ResponseHalf.of(response, time_us(response.timestamp), Facets()),
         )
         used = usage_of(asked, answered)
         key = (asked.tenant_id, asked.route, asked.model, asked.ts_us // 60_000_000 * 60_000_000)

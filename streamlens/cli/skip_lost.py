@@ -32,12 +32,12 @@ def skip_lost(data_dir: Path | None) -> None:
     from streamlens.app import app
     from streamlens.cli.audit import database
     from streamlens.skiplost import total
-    from streamlens.topics import INPUTS, PARTIALS
+    from streamlens.topics import PARTIALS, SOURCES
 
     app.discover()
     with database(app.settings) as dsn:
         lost = asyncio.run(_skip(app, dsn))
-    click.echo(f"{total(lost, list(INPUTS)):,} events are lost")
+    click.echo(f"{total(lost, list(SOURCES)):,} events are lost")
     if partials := total(lost, [PARTIALS]):
         click.echo(f"{partials:,} records of {PARTIALS} are lost: rows and ledger can be short of what was in them")
 

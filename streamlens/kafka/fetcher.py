@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 
 from streamlens.kafka.records import RunRecords
 from streamlens.log import Run
-from streamlens.topics import INPUTS
+from streamlens.topics import SOURCES
 
 _RUNS_PER_GROUP = 4
 _ENOUGH_BYTES = 256 << 10
@@ -91,7 +91,7 @@ class RunFetcher(Fetcher):  # type: ignore[misc]  # aiokafka has no types
         """Runs of what is buffered. Raises a buffered error once nothing comes before it."""
         groups: dict[tuple[bool, int], list[TopicPartition]] = defaultdict(list)
         for tp in partitions:
-            groups[tp[0] in INPUTS, tp[1]].append(tp)
+            groups[tp[0] in SOURCES, tp[1]].append(tp)
         self._held_since = {group: since for group, since in self._held_since.items() if group in groups}
         found: dict[TopicPartition, list[Run]] = {}
         # Each call begins with another group: at the limit, those that come late would starve.

@@ -11,8 +11,8 @@ from streamlens.errors import StreamLensError, Unavailable
 from streamlens.postgres.embedded import EmbeddedPostgres
 from streamlens.postgres.identity import claim
 from streamlens.postgres.migrate import migrate
-from streamlens.postgres.rows import LedgerRow, MetricRow
 from streamlens.postgres.store import PostgresStore
+from streamlens.postgres.tables import Row
 from streamlens.settings import Settings
 
 logger = structlog.get_logger()
@@ -63,14 +63,14 @@ class Database:
         assert self._store is not None, "start comes first"
         return self._store.pool
 
-    async def write(self, metrics: Sequence[MetricRow], ledger: Sequence[LedgerRow]) -> None:
+    async def write(self, rows: Sequence[Row]) -> None:
         """Put rows, guarded by version. Raises `Unavailable` to be called again; an embedded server is revived."""
         if self._preparing is not None and self._preparing.done():
             self._preparing.result()
         if not self._prepared or self._store is None:
             raise Unavailable(self.trouble)
         try:
-            await self._store.write(metrics, ledger)
+            await self._store.write(rows)
             self.trouble = ""
         except Unavailable as error:
             self.trouble = str(error)

@@ -38,6 +38,10 @@ class MetricRow(msgspec.Struct, frozen=True, gc=False):
         msgspec.structs.force_setattr(self, "percentiles_ms", (_ms(p50), _ms(p95), _ms(p99), _ms(ttft)))
 
 
+class FacetRow(MetricRow, frozen=True, gc=False):
+    """A window of one facet's value, of `llm_facets`: its `route` is the facet, its `model` the value."""
+
+
 class LedgerRow(msgspec.Struct, frozen=True, gc=False):
     """What became of the events of one tenant and minute, of `llm_ledger`."""
 
@@ -67,10 +71,11 @@ METRIC_COLUMNS = """
     prompt_tokens completion_tokens cached_tokens cache_write_tokens reasoning_tokens
     priced partly_priced unpriced reported price_versions estimated_cost_usd revision final version
 """
+FACET_COLUMNS = METRIC_COLUMNS.replace("route model", "facet value")
 
 
 def metric_record(row: MetricRow) -> tuple[Any, ...]:
-    """The values of `METRIC_COLUMNS`."""
+    """The values of `METRIC_COLUMNS` or `FACET_COLUMNS`."""
     cell = row.cell
     latency, ttft = sorted(cell.latency), sorted(cell.ttft)
     p50, p95, p99, p95_ttft = row.percentiles_ms

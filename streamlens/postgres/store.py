@@ -5,6 +5,7 @@ A row is replaced only by one of a higher version, so a call may be repeated, re
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import asyncpg
@@ -12,7 +13,7 @@ import orjson
 
 from streamlens.errors import BadSetting, Unavailable
 from streamlens.postgres.connection import connect, open_pool, reader, unavailable
-from streamlens.postgres.rows import LEDGER_COLUMNS, METRIC_COLUMNS, LedgerRow, MetricRow, ledger_record, metric_record
+from streamlens.postgres.tables import TABLES, Row, Table
 
 WRITE_S = 10.0
 """Longest time a write may take, its connection included, before it is given up and raises `Unavailable`."""
@@ -24,8 +25,10 @@ TURN_ROWS = 100
 class _Upsert:
     """The statements that put rows of one table: copied to a temporary table, then inserted or replaced from there."""
 
-    def __init__(self, table: str, key: str, columns: str) -> None:
-        self.columns = columns.split()
+    def __init__(self, into: Table) -> None:
+        table, key = into.name, into.key
+        self.record = into.record
+        self.columns = into.columns.split()
         self.incoming = f"incoming_{table}"
         names = ", ".join(self.columns)
         # Types follow the table. A temporary table is this connection's own and is emptied at each commit.
@@ -40,21 +43,13 @@ class _Upsert:
                 {", ".join(f"{name} = excluded.{name}" for name in self.columns)}, updated_at = now()
             where excluded.version > {table}.version"""
 
-    async def run(self, connection: asyncpg.Connection, records: Iterable[tuple[Any, ...]]) -> None:
-        await connection.copy_records_to_table(self.incoming, records=_in_turns(records), columns=self.columns)
+    async def run(self, connection: asyncpg.Connection, rows: Iterable[Row]) -> None:
+        records = _in_turns(map(self.record, rows))
+        await connection.copy_records_to_table(self.incoming, records=records, columns=self.columns)
         await connection.execute(self.put)
 
 
-_METRICS = _Upsert(
-    "llm_metrics",
-    "tenant_id, route, model, window_start",
-    METRIC_COLUMNS,
-)
-_LEDGER = _Upsert(
-    "llm_ledger",
-    "tenant_id, minute",
-    LEDGER_COLUMNS,
-)
+_UPSERTS = {kind: _Upsert(table) for kind, table in TABLES.items()}
 
 
 class PostgresStore:
@@ -87,31 +82,31 @@ class PostgresStore:
         async with reader(self.pool, PING_S) as connection:
             await connection.execute("select 1")
 
-    async def write(self, metrics: Sequence[MetricRow], ledger: Sequence[LedgerRow]) -> None:
-        """Put rows, all or none; durable when it returns. Of rows with one key the highest version counts.
+    async def write(self, *given: Sequence[Row]) -> None:
+        """Put rows of whatever tables, all or none; durable when it returns. Of one key the highest version counts.
 
         It gives way to other tasks in between: neither the rows nor their cells may change until it returns.
         Raises `Unavailable` within `WRITE_S` when Postgres is down, silent or in trouble: call again with these rows.
         """
-        if not metrics and not ledger:
+        if not any(given):
             return
         with unavailable():
             async with asyncio.timeout(WRITE_S), self._turn:
                 try:
-                    await self._put(await self._connection(), metrics, ledger)
+                    await self._put(await self._connection(), chain(*given))
                 except BaseException:
                     # Whatever it was (a cancelled call too), the connection may be in the middle of something.
                     self._drop()
                     raise
 
-    async def _put(
-        self, connection: asyncpg.Connection, metrics: Sequence[MetricRow], ledger: Sequence[LedgerRow]
-    ) -> None:
+    async def _put(self, connection: asyncpg.Connection, given: Iterable[Row]) -> None:
+        rows: dict[type[Row], list[Row]] = {}
+        for row in given:
+            rows.setdefault(type(row), []).append(row)
         async with connection.transaction():
-            if metrics:
-                await _METRICS.run(connection, map(metric_record, metrics))
-            if ledger:
-                await _LEDGER.run(connection, map(ledger_record, ledger))
+            for kind, upsert in _UPSERTS.items():
+                if kind in rows:
+                    await upsert.run(connection, rows[kind])
 
     async def _connection(self) -> asyncpg.Connection:
         if self._writer is None or self._writer.is_closed():
@@ -122,8 +117,8 @@ class PostgresStore:
             self._writer = connection
             codec = {"encoder": _jsonb, "decoder": bytes, "format": "binary"}
             await connection.set_type_codec("jsonb", schema="pg_catalog", **codec)
-            for table in (_METRICS, _LEDGER):
-                await connection.execute(table.create)
+            for upsert in _UPSERTS.values():
+                await connection.execute(upsert.create)
         return self._writer
 
     def _drop(self) -> None:

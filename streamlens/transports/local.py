@@ -15,7 +15,7 @@ from faust.types import ConsumerMessage
 from streamlens.locallog.local import LocalLog
 from streamlens.log import FEW_RECORDS, LINGER_S, TP, Run
 from streamlens.partitioner import partition_of
-from streamlens.topics import INPUTS
+from streamlens.topics import SOURCES
 from streamlens.transports.producer import Producer
 
 _RUN_BYTES = 256 << 10
@@ -127,7 +127,7 @@ class Consumer(FaustConsumer):  # type: ignore[misc]  # faust's classes are unty
         oldest: dict[tuple[bool, int], tuple[TP, Run]] = {}
         for tp in partitions:
             if run := self._next_run(tp):
-                group = tp.topic in INPUTS, tp.partition
+                group = tp.topic in SOURCES, tp.partition
                 if group not in oldest or run.appended_ms < oldest[group][1].appended_ms:
                     oldest[group] = tp, run
         for tp, run in oldest.values():

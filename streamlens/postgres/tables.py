@@ -1,0 +1,48 @@
+"""The tables that rows are written to, by type of row: name, key, columns, and how a row becomes their values."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from streamlens.postgres.observed import (
+    EVALUATION_COLUMNS,
+    KEPT_COLUMNS,
+    TALLY_COLUMNS,
+    EvaluationRow,
+    KeptRow,
+    TallyRow,
+    evaluation_record,
+    kept_record,
+    tally_record,
+)
+from streamlens.postgres.rows import (
+    FACET_COLUMNS,
+    LEDGER_COLUMNS,
+    METRIC_COLUMNS,
+    FacetRow,
+    LedgerRow,
+    MetricRow,
+    ledger_record,
+    metric_record,
+)
+
+Row = MetricRow | FacetRow | LedgerRow | EvaluationRow | TallyRow | KeptRow
+
+
+class Table(NamedTuple):
+    """`key` is what a row replaces, if its version is higher; `columns` are separated by spaces."""
+
+    name: str
+    key: str
+    columns: str
+    record: Callable[[Any], tuple[Any, ...]]
+
+
+TABLES: dict[type[Row], Table] = {
+    MetricRow: Table("llm_metrics", "tenant_id, route, model, window_start", METRIC_COLUMNS, metric_record),
+    FacetRow: Table("llm_facets", "tenant_id, facet, value, window_start", FACET_COLUMNS, metric_record),
+    LedgerRow: Table("llm_ledger", "tenant_id, minute", LEDGER_COLUMNS, ledger_record),
+    EvaluationRow: Table("llm_evaluations", "id", EVALUATION_COLUMNS, evaluation_record),
+    TallyRow: Table("llm_tallies", "id", TALLY_COLUMNS, tally_record),
+    KeptRow: Table("app_logs", "id", KEPT_COLUMNS, kept_record),
+}
+"""In the order in which they are written: the same for all writers, so that none of them wait in a ring."""
