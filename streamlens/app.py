@@ -33,6 +33,7 @@ MODULES = (
     "web.query",
     "web.projects",
     "web.dlq",
+    "web.observed",
     "web.health",
     "web.prometheus",
     "web.pages",

@@ -13,6 +13,7 @@ import web.dlq
 import web.health
 import web.ingest
 import web.intake
+import web.observed
 import web.pages
 import web.projects
 import web.prometheus

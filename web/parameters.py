@@ -92,6 +92,11 @@ class Parameters:
             raise _bad(field, f"not `none` nor a comma separated choice of {', '.join(choices)}")
         return tuple(choice for choice in choices if choice in given)
 
+    def one_of(self, field: str, choices: Collection[str]) -> str | None:
+        """The value, if it is one of `choices`."""
+        value = self._values.get(field)
+        return value if value in choices else None
+
     def count(self, field: str, low: int, high: int, default: int) -> int:
         """An integer from `low` to `high`."""
         value = self._values.get(field)

@@ -12,8 +12,10 @@ from faust.web import View
 
 from streamlens.app import app
 from streamlens.errors import BadSetting, Unavailable
+from streamlens.facets import FACETS
 from streamlens.postgres import queries
 from web.parameters import Parameters
+from web.problem import Problem
 from web.services import current
 
 STEPS_US = {"1m": 60_000_000, "5m": 300_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
@@ -33,16 +35,21 @@ class Metrics(View):
         names = ("tenant_id", "route", "model", "from", "to", "step", "group_by", "limit")
         parameters = Parameters(request, names)
         from_us, to_us = parameters.span_us()
+        facet, route, model = parameters.one_of("group_by", FACETS), parameters.name("route"), parameters.name("model")
+        if facet and (route or model):
+            at_fault = "route" if route else "model"
+            raise Problem(400, "facets are counted over all routes and models", field=at_fault)
         rows = await answered(
             queries.metrics(
                 current().pool,
                 tenant_id=parameters.name("tenant_id"),
-                route=parameters.name("route"),
-                model=parameters.name("model"),
+                route=route,
+                model=model,
                 from_us=from_us,
                 to_us=to_us,
                 step_us=parameters.choice("step", STEPS_US, "1m"),
-                group_by=parameters.names("group_by", GROUPS, "route,model"),
+                group_by=GROUPS if facet else parameters.names("group_by", GROUPS, "route,model"),
+                facet=facet,
                 limit=parameters.count("limit", 1, 10_000, 60),
             )
         )

@@ -4,7 +4,7 @@ All take the pool of `PostgresStore`, raise `Unavailable` when Postgres is down 
 values as parameters only. Times are microseconds since the epoch on the way in and RFC 3339 in UTC on the way out.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,26 +18,28 @@ MINUTE_US = 60_000_000
 SERIES = ("route", "model")
 
 _SELECTED = """
-    ($1::text is null or tenant_id = $1) and ($2::text is null or route = $2) and ($3::text is null or model = $3)
+    ($1::text is null or tenant_id = $1) and ($2::text is null or {one} = $2) and ($3::text is null or {two} = $3)
     and ($4::timestamptz is null or window_start >= $4) and ($5::timestamptz is null or window_start < $5)"""
 
+# Of the rows of `llm_metrics` by route and model, or of `llm_facets` by facet and value: see `_asked`.
 _ROWS = f"""
-    select tenant_id, route, model, window_start, window_end, requests, errors,
+    select tenant_id, {{one}}, {{two}}, window_start, window_end, requests, errors,
         avg_latency_ms, p50_latency_ms, p95_latency_ms, p99_latency_ms, min_latency_ms, max_latency_ms, p95_ttft_ms,
         avg_prompt_tokens, avg_completion_tokens,
         prompt_tokens, completion_tokens, cached_tokens, cache_write_tokens, reasoning_tokens,
         errors / nullif(requests, 0)::double precision as error_rate,
         estimated_cost_usd, priced, partly_priced, unpriced, reported,
         price_versions_names(price_versions) as price_versions, revision, final
-    from llm_metrics
+    from {{table}}
     where {_SELECTED}
-    order by window_start desc, tenant_id, route, model
+    order by window_start desc, tenant_id, {{one}}, {{two}}
     limit $6"""
 
 # Percentiles of the merged histograms, averages of the sums: nothing here is an average of averages.
 _MERGED = f"""
     with merged as (
-        select tenant_id, {{route}} as route, {{model}} as model, date_bin($7, window_start, 'epoch') as window_start,
+        select tenant_id, {{first}} as {{one}}, {{second}} as {{two}},
+            date_bin($7, window_start, 'epoch') as window_start,
             sum(requests)::bigint as requests, sum(errors)::bigint as errors,
             sum(latency_sum_us)::double precision as latency_sum_us,
             min(latency_min_us) filter (where requests > 0) as latency_min_us, max(latency_max_us) as latency_max_us,
@@ -52,13 +54,13 @@ _MERGED = f"""
             sum(unpriced)::bigint as unpriced, sum(reported)::bigint as reported,
             price_versions_merge(price_versions) as price_versions,
             sum(revision)::bigint as revision, bool_and(final) as final
-        from llm_metrics
+        from {{table}}
         where {_SELECTED}
         group by 1, 2, 3, 4
         order by 4 desc, 1, 2, 3
         limit $6
     )
-    select tenant_id, route, model, window_start, window_start + $7 as window_end, requests, errors,
+    select tenant_id, {{one}}, {{two}}, window_start, window_start + $7 as window_end, requests, errors,
         latency_sum_us / 1000 / nullif(requests, 0) as avg_latency_ms,
         histogram_quantile(0.50, latency, latency_min_us, latency_max_us) / 1000 as p50_latency_ms,
         histogram_quantile(0.95, latency, latency_min_us, latency_max_us) / 1000 as p95_latency_ms,
@@ -72,9 +74,9 @@ _MERGED = f"""
         errors / nullif(requests, 0)::double precision as error_rate,
         estimated_cost_usd, priced, partly_priced, unpriced, reported, price_versions, revision, final
     from merged
-    order by window_start desc, tenant_id, route, model"""
+    order by window_start desc, tenant_id, {{one}}, {{two}}"""
 
-_SPAN = f"select min(window_start), max(window_start) from llm_metrics where {_SELECTED}"
+_SPAN = f"select min(window_start), max(window_start) from {{table}} where {_SELECTED}"
 
 # A loose index scan: one step of the index for each answer, however many minutes a series has.
 _TENANTS = """
@@ -124,48 +126,69 @@ async def metrics(
     to_us: int | None = None,
     step_us: int = MINUTE_US,
     group_by: Collection[str] = SERIES,
+    facet: str | None = None,
     limit: int = 60,
 ) -> list[dict[str, Any]]:
     """The `limit` newest windows of `step_us` (whole minutes) that start in [from, to), shaped as in `GET /v1/metrics`.
 
     A row per tenant and, as `group_by` says, route and model; what is not in `group_by` is summed up and null. A longer
     step or fewer groups merge the minutes' histograms; `final` then means that all those minutes are, and `revision`
-    is the sum of theirs.
+    is the sum of theirs. With a `facet`: a row per tenant and value of it, `facet` and `value` in place of route and
+    model, which can't be chosen then.
     """
-    chosen = (tenant_id, route, model)
-    first, last = _time(from_us), _time(to_us)
+    assert facet is None or (route is None and model is None), "facets are counted over all routes and models"
+    chosen = (tenant_id, route, model) if facet is None else (tenant_id, facet, None)
+    one, two = names = SERIES if facet is None else ("facet", "value")
+    groups = group_by if facet is None else names
+    table = {"table": "llm_metrics" if facet is None else "llm_facets", "one": one, "two": two}
+    first, last = moment(from_us), moment(to_us)
     async with reader(pool) as connection:
-        if step_us == MINUTE_US and set(group_by) == set(SERIES):
-            return [_plain(row) for row in await connection.fetch(_ROWS, *chosen, first, last, limit)]
-        step = timedelta(microseconds=step_us)
-        query = _MERGED.format(**{name: name if name in group_by else "null::text" for name in SERIES})
-        if first is not None:
-            return [_plain(row) for row in await connection.fetch(query, *chosen, first, last, limit, step)]
-        # Without a beginning: look at the newest stretch only, and further back while it holds too few rows.
-        oldest, newest = await connection.fetchrow(_SPAN, *chosen, None, last)
-        if newest is None:
-            return []
-        newest -= (newest - EPOCH) % step
-        stretch = (limit - 1) * step
-        while True:
-            begin = newest - stretch
-            rows = await connection.fetch(query, *chosen, begin, last, limit, step)
-            if len(rows) == limit or begin <= oldest:
-                return [_plain(row) for row in rows]
-            stretch = 8 * stretch + step
+        if step_us == MINUTE_US and set(groups) == set(names):
+            found = await connection.fetch(_ROWS.format(**table), *chosen, first, last, limit)
+            return [plain(row) for row in found]
+        first_group, second_group = (name if name in groups else "null::text" for name in names)
+        query, span = _MERGED.format(**table, first=first_group, second=second_group), _SPAN.format(**table)
+        found = await newest(connection, query, span, (*chosen, first, last), limit, step_us)
+        return [plain(row) for row in found]
+
+
+async def newest(
+    connection: asyncpg.Connection, query: str, span: str, chosen: tuple[Any, ...], limit: int, step_us: int
+) -> Sequence[Mapping[str, Any]]:
+    """The `limit` newest rows of a query that merges windows to steps.
+
+    Its parameters are `chosen`, of which the last two are the time from and to, `limit` and the step. `span` gives the
+    oldest and the newest window of `chosen`.
+    """
+    step = timedelta(microseconds=step_us)
+    *which, first, last = chosen
+    if first is not None:
+        return await connection.fetch(query, *chosen, limit, step)  # type: ignore[no-any-return]
+    # Without a beginning: look at the newest stretch only, and further back while it holds too few rows.
+    oldest, latest = await connection.fetchrow(span, *chosen)
+    if latest is None:
+        return []
+    latest -= (latest - EPOCH) % step
+    stretch = (limit - 1) * step
+    while True:
+        begin = latest - stretch
+        rows: Sequence[Mapping[str, Any]] = await connection.fetch(query, *which, begin, last, limit, step)
+        if len(rows) == limit or begin <= oldest:
+            return rows
+        stretch = 8 * stretch + step
 
 
 async def tenants(pool: asyncpg.Pool, tenant_id: str | None = None) -> list[dict[str, Any]]:
     """Each tenant that has rows, or the one: `tenant_id` and the start of its newest window, `last_window`."""
     async with reader(pool) as connection:
         rows = await (connection.fetch(_TENANTS) if tenant_id is None else connection.fetch(_TENANT, tenant_id))
-        return [_plain(row) for row in rows]
+        return [plain(row) for row in rows]
 
 
 async def series(pool: asyncpg.Pool, tenant_id: str) -> list[dict[str, Any]]:
     """Each series of a tenant: `tenant_id`, `route`, `model` and the start of its newest window, `last_window`."""
     async with reader(pool) as connection:
-        return [_plain(row) for row in await connection.fetch(_SERIES, tenant_id)]
+        return [plain(row) for row in await connection.fetch(_SERIES, tenant_id)]
 
 
 async def ledger(
@@ -177,15 +200,15 @@ async def ledger(
 ) -> list[dict[str, Any]]:
     """The ledger of the minutes in [from, to); `closes` says whether the books of a minute balance."""
     async with reader(pool) as connection:
-        rows = await connection.fetch(_LEDGER, tenant_id, _time(from_us), _time(to_us), limit)
-        return [_plain(row) for row in rows]
+        rows = await connection.fetch(_LEDGER, tenant_id, moment(from_us), moment(to_us), limit)
+        return [plain(row) for row in rows]
 
 
-def _time(us: int | None) -> datetime | None:
+def moment(us: int | None) -> datetime | None:
     return None if us is None else time_of(us)
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     """`row` with values that JSON has: times as RFC 3339, money as a number (a float holds 15 digits of it)."""
     plain = dict(row)
     for name, value in plain.items():
