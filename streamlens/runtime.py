@@ -26,6 +26,7 @@ from streamlens.metrics import CHECKPOINT_AGE, CONSUMER_LAG, WATERMARK_LAG
 from streamlens.outbox import Outbox
 from streamlens.postgres.database import Database
 from streamlens.postgres.keys import KeyReader
+from streamlens.postgres.retention import Retention
 from streamlens.settings import Settings
 from streamlens.topics import DEAD_LETTERS, METRICS, PARTIALS, SOURCES
 
@@ -195,6 +196,8 @@ class Runtime:
                 self._tasks.append(asyncio.create_task(outbox.run(self.fatal)))
             index = LetterIndex(self.log, self.database.pool, lambda: self.stages[0].units)
             self._tasks.append(asyncio.create_task(index.run()))
+            retention = Retention(self.database, self.settings, clock_us)
+            self._tasks.append(asyncio.create_task(retention.run()))
             self.ready.set()
             self.on_ready()
 
