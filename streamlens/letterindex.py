@@ -15,7 +15,7 @@ from streamlens.errors import Unavailable
 from streamlens.events import time_us
 from streamlens.log import TP, Log
 from streamlens.postgres import letters
-from streamlens.topics import DEAD_LETTERS, INPUTS
+from streamlens.topics import DEAD_LETTERS, SOURCES
 
 logger = structlog.get_logger()
 
@@ -81,5 +81,5 @@ class LetterIndex:
 
 
 def _is_ours(letter: Letter, partition: int) -> bool:
-    is_place = letter.topic in INPUTS and letter.partition == partition and 0 <= letter.offset < 1 << 63
+    is_place = letter.topic in SOURCES and letter.partition == partition and 0 <= letter.offset < 1 << 63
     return is_place and time_us(letter.time) >= 0

@@ -16,8 +16,9 @@ from streamlens.deadletters import LetterReader
 from streamlens.errors import BadEvent
 from streamlens.events import decode, time_us
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
+from streamlens.mappings import record_key
 from streamlens.settings import Settings
-from streamlens.topics import INPUTS
+from streamlens.topics import SOURCES
 
 Fate = Literal["sent", "late_again", "bad_again", "truncated", "same", "gone"]
 """What becomes of a letter in a replay. Only the first is sent, and remembered.
@@ -72,8 +73,9 @@ async def judge(log: Log, rows: Sequence[asyncpg.Record], settings: Settings, no
 
 def _judged(topic: str, raw: bytes, settings: Settings, now_us: int) -> tuple[Fate, Record | None]:
     """What the worker would say of an event, as far as the clock tells its watermark; and its record."""
+    kind = SOURCES[topic]
     try:
-        event = decode(INPUTS[topic], raw)
+        event = decode(kind, raw)
     except BadEvent:
         return "bad_again", None
     ts_us, lines = time_us(event.timestamp), settings.lines
@@ -81,7 +83,7 @@ def _judged(topic: str, raw: bytes, settings: Settings, now_us: int) -> tuple[Fa
         return "bad_again", None
     if ts_us // lines.window_us <= lines.expired(now_us - lines.out_of_order_us):
         return "late_again", None
-    return "sent", Record(event.request_id.encode(), raw)
+    return "sent", Record(record_key(kind, event, raw), raw)
 
 
 async def send(log: Log, batch: Batch) -> set[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ from streamlens.fields import Count, Id, Millis, Name, Scalars, Text, Time, Usd
 _NOTHING = Raw(b"")
 _Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Status = Annotated[int, Meta(ge=100, le=599)]
+_NAMELESS = ("log", "metric")
 
 
 class _Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,6 +164,11 @@ def with_first(members: bytes, raw: bytes) -> bytes:
     """The JSON object `raw` with the members of another one, which is not empty, put first."""
     rest = raw.lstrip()[1:]
     return members[:-1] + (b"" if rest.lstrip()[:1] == b"}" else b",") + rest
+
+
+def record_key(kind: str, event: Any, raw: bytes) -> bytes:
+    """The key of an event in its topic: its id, or a hash of its bytes for the kinds whose events have none."""
+    return (digest(raw) if kind in _NAMELESS else event.request_id).encode()
 
 
 def digest(raw: bytes) -> str:

@@ -16,7 +16,7 @@ from streamlens.letterreplay import Batch, Fate, judge, send
 from streamlens.log import TP
 from streamlens.postgres import letters
 from streamlens.postgres.letters import Place, Selection
-from streamlens.topics import INPUTS
+from streamlens.topics import SOURCES
 from web.parameters import Parameters
 from web.problem import Problem
 from web.query import answered
@@ -55,7 +55,7 @@ class DeadLetter(View):
 
     async def get(self, request: web.Request, topic: str, partition: str, offset: str, **_: Any) -> web.Response:
         tenant_id = Parameters(request, ("tenant_id",)).name("tenant_id")
-        if topic not in INPUTS or not _is_number(partition, 1 << 31) or not _is_number(offset, 1 << 63):
+        if topic not in SOURCES or not _is_number(partition, 1 << 31) or not _is_number(offset, 1 << 63):
             raise Problem(404, _NO_LETTER)
         services = current()
         row = await answered(letters.find(services.pool, topic, int(partition), int(offset)))
@@ -115,7 +115,7 @@ def _selection(parameters: Parameters) -> Selection:
     return Selection(
         reason=parameters.one_of("reason", REASONS),
         tenant_id=parameters.name("tenant_id"),
-        topic=parameters.one_of("topic", INPUTS),
+        topic=parameters.one_of("topic", SOURCES),
         from_us=from_us,
         to_us=to_us,
     )

@@ -20,7 +20,7 @@ from streamlens.app import app
 from streamlens.errors import BadEvent, Unavailable
 from streamlens.events import MAX_EVENT_BYTES, decode, decode_typed, kind_of, time_us
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
-from streamlens.mappings import SOURCES, digest
+from streamlens.mappings import SOURCES, record_key
 from streamlens.metrics import EVENTS, INGEST_BYTES
 from streamlens.partitioner import id_partition_of
 from streamlens.topics import CALLS, INPUTS, OBSERVATIONS
@@ -39,8 +39,6 @@ _SLICE_S = 0.02
 _ACCEPTED = orjson.dumps({"status": "accepted"})
 _MIN_EVENT_BYTES = 20
 """No event is as small, by far; only bodies full of junk have items of fewer bytes on average."""
-_NAMELESS = ("log", "metric")
-"""Kinds whose events have no id but their bytes."""
 _tp = cache(TP)
 _events = cache(EVENTS.labels)
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
@@ -228,7 +226,7 @@ def placed(kind: str, event: Any, raw: bytes, arrival: Arrival) -> Place:
         raise BadEvent("timestamp", f"more than {arrival.services.settings.max_future_s} s in the future")
     if event.sender is None:
         raw = raw.replace(b"{", arrival.sender, 1)
-    key = (digest(raw) if kind in _NAMELESS else event.request_id).encode()
+    key = record_key(kind, event, raw)
     tp = _tp(TOPICS[kind], id_partition_of(key, arrival.services.partitions))
     return Place(kind, tp, Record(key, raw), event.tenant_id or NOBODY)
 

@@ -92,8 +92,8 @@ class Parameters:
             raise _bad(field, f"not `none` nor a comma separated choice of {', '.join(choices)}")
         return tuple(choice for choice in choices if choice in given)
 
-    def one_of(self, field: str, choices: Collection[str]) -> str | None:
-        """The value, if it is one of `choices`."""
+    def among(self, field: str, choices: Collection[str]) -> str | None:
+        """The value, if it is one of `choices`; what else it may be, another method says."""
         value = self._values.get(field)
         return value if value in choices else None
 

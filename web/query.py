@@ -35,7 +35,7 @@ class Metrics(View):
         names = ("tenant_id", "route", "model", "from", "to", "step", "group_by", "limit")
         parameters = Parameters(request, names)
         from_us, to_us = parameters.span_us()
-        facet, route, model = parameters.one_of("group_by", FACETS), parameters.name("route"), parameters.name("model")
+        facet, route, model = parameters.among("group_by", FACETS), parameters.name("route"), parameters.name("model")
         if facet and (route or model):
             at_fault = "route" if route else "model"
             raise Problem(400, "facets are counted over all routes and models", field=at_fault)
