@@ -11,7 +11,7 @@ from faust.web import View
 from streamlens.app import app
 from streamlens.deadletters import REASONS, LetterReader
 from streamlens.errors import Unavailable
-from streamlens.events import MAX_TIME_US
+from streamlens.fields import MAX_TIME_US
 from streamlens.letterreplay import Batch, Fate, judge, send
 from streamlens.log import TP
 from streamlens.postgres import letters

@@ -10,7 +10,7 @@ from faust.web import View
 
 from streamlens.app import app
 from streamlens.errors import Unavailable
-from streamlens.events import Name
+from streamlens.fields import Name
 from streamlens.postgres import projects
 from streamlens.postgres.connection import reader
 from web.access import key_of

@@ -13,7 +13,8 @@ import msgspec
 from msgspec import Meta
 
 from streamlens.deadletters import Letter
-from streamlens.events import MAX_TIME_US, time_us
+from streamlens.events import time_us
+from streamlens.fields import MAX_TIME_US
 from streamlens.postgres.connection import reader
 from streamlens.postgres.rows import time_of
 
