@@ -2,12 +2,14 @@
 
 import asyncio
 import gc
+import importlib
 import ipaddress
 import json
 import logging
 import os
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import NoReturn
 
@@ -56,6 +58,7 @@ def run(settings: Settings, *, demo: bool = False, level: int = logging.INFO) ->
     from streamlens.app import app
 
     _spare_the_collector()
+    threading.Thread(target=_load_catalogue, daemon=True).start()
     app.bind(settings.http_host, settings.http_port)
     run_file = settings.data_dir / RUN_FILE
     app.runtime.on_ready = lambda: _ready(settings, run_file, app.runtime.stopping, demo=demo)
@@ -74,6 +77,12 @@ def _spare_the_collector() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
     gc.enable()
+
+
+def _load_catalogue() -> None:
+    """Prices are not needed at once, and a start often waits for a broker."""
+    importlib.import_module("streamlens.catalogue")
+    gc.freeze()
 
 
 async def _nothing() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from streamlens.catalogue import VERSION
 from streamlens.cli import main
 from streamlens.overrides import load
-from streamlens.pricing import VERSION
 
 FILE: dict[str, Any] = {
     "gpt-4o": {"input_usd_per_mtok": "2", "output_usd_per_mtok": "10", "cached_input_usd_per_mtok": "1.25"},

@@ -11,8 +11,9 @@ from genai_prices import Usage
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, Provider
 
+from streamlens.catalogue import _flat
 from streamlens.join import RequestHalf, ResponseHalf
-from streamlens.pricing import CACHED_MODELS, PRICED_AT, Prices, _flat
+from streamlens.pricing import CACHED_MODELS, PRICED_AT, Prices
 from streamlens.quality import usage_of
 from streamlens.rates import Rates, Tier, cost_pico
 

@@ -7,11 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from streamlens.catalogue import VERSION
 from streamlens.cell import Cell
 from streamlens.events import Request, Response, decode, time_us
 from streamlens.facets import Facets
 from streamlens.join import RequestHalf, ResponseHalf
-from streamlens.pricing import VERSION, Prices
+from streamlens.pricing import Prices
 from streamlens.quality import usage_of
 from streamlens.simulate import synthetic
 from streamlens.simulate.oracle import KEY, Oracle, compare, read

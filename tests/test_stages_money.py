@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import PRICES, Pipeline
+from streamlens.catalogue import VERSION
 from streamlens.cell import Cell
 from streamlens.events import Request, Response, decode, time_us
 from streamlens.join import RequestHalf, ResponseHalf, decode_half, encode_half
-from streamlens.pricing import VERSION
 from streamlens.quality import usage_of
 from streamlens.simulate.oracle import KEY, Oracle, compare
 

@@ -51,7 +51,8 @@ def diff(file: Path) -> None:
     The catalogue's prices are those of the provider that the model's name points to; the file's hold at every provider.
     """
     from streamlens import overrides
-    from streamlens.pricing import VERSION, Prices
+    from streamlens.catalogue import VERSION
+    from streamlens.pricing import Prices
 
     catalogue, own, loaded = Prices(), Prices(file), overrides.load(file)
     click.echo(f"{loaded.version} against {VERSION}, USD per million tokens")
