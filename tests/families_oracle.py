@@ -38,6 +38,7 @@ def expected(sent: Iterable[Sent], kept: int) -> dict[str, Rows]:
         seen.add((kind, identity))
         if kind == "call":
             _facets(rows["llm_facets"], event, event)
+            _warnings(rows["llm_tallies"], event, event)
         elif kind == "evaluation":
             key = (
                 event["tenant_id"],
@@ -64,6 +65,7 @@ def expected(sent: Iterable[Sent], kept: int) -> dict[str, Rows]:
     for request_id, request in halves["request"].items():
         if response := halves["response"].get(request_id):
             _facets(rows["llm_facets"], request, response)
+            _warnings(rows["llm_tallies"], request, response)
     return {
         "llm_facets": {key: _calls(calls) for key, calls in rows["llm_facets"].items()},
         "llm_evaluations": {key: _scores(found) for key, found in rows["llm_evaluations"].items()},
@@ -90,6 +92,21 @@ def _facets(rows: Rows, request: Mapping[str, Any], response: Mapping[str, Any])
         if value:
             minute = request["timestamp"] * 1000 // MINUTE
             rows.setdefault((request["tenant_id"], facet, value, minute), []).append((request, response))
+
+
+def _warnings(rows: Rows, request: dict[str, Any], response: dict[str, Any]) -> None:
+    """What this traffic may lack; it breaks no other rule."""
+    broken = [] if "provider" in request else ["provider_missing"]
+    if "error_type" not in response:
+        broken += [
+            f"{name}_missing" for name in ("prompt_tokens", "completion_tokens") if name not in request | response
+        ]
+    if response["timestamp"] < request["timestamp"]:
+        broken.append("response_before_request")
+    sender = response.get("sender") or request.get("sender") or "unknown"
+    for rule in broken:
+        minute = request["timestamp"] * 1000 // MINUTE
+        rows.setdefault((request["tenant_id"], "warning", rule, sender, minute), []).append(0)
 
 
 def _calls(calls: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from streamlens import quality
 from streamlens.events import Call, Request, Response, decode
+from streamlens.facets import Facets
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.pricing import Prices
 from streamlens.quality import RULES, usage_of
@@ -17,6 +18,7 @@ from streamlens.usage import Usage
 
 MS = 1_790_000_000_000
 PRICES = Prices()
+FACETS = Facets()
 
 
 def halves(asked: dict[str, Any], answered: dict[str, Any]) -> tuple[RequestHalf, ResponseHalf]:
@@ -29,7 +31,7 @@ def halves(asked: dict[str, Any], answered: dict[str, Any]) -> tuple[RequestHalf
     assert isinstance(one, Request)
     assert isinstance(other, Response)
     at = [event.timestamp * 1000 for event in (one, other) if isinstance(event.timestamp, int)]
-    return RequestHalf.of(one, at[0]), ResponseHalf.of(other, at[1])
+    return RequestHalf.of(one, at[0], FACETS), ResponseHalf.of(other, at[1], FACETS)
 
 
 def used(asked: dict[str, Any], answered: dict[str, Any]) -> Usage:
@@ -215,6 +217,6 @@ def test_a_whole_call_is_read_like_its_halves() -> None:
         % MS,
     )
     assert isinstance(event, Call)
-    request, response = RequestHalf.of(event, MS * 1000), ResponseHalf.of(event, MS * 1000)
+    request, response = RequestHalf.of(event, MS * 1000, FACETS), ResponseHalf.of(event, MS * 1000, FACETS)
     assert (usage_of(request, response).prompt_tokens, usage_of(request, response).warnings) == (17_903, ())
     assert request.sender is response.sender == "sdk/1"

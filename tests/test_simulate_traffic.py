@@ -8,6 +8,7 @@ import pytest
 
 from streamlens.errors import BadSetting
 from streamlens.events import Request, Response, decode
+from streamlens.facets import Facets
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.pricing import Prices
 from streamlens.quality import usage_of
@@ -128,7 +129,10 @@ def test_usage_is_told_as_providers_do_and_means_the_same() -> None:
         request, response = decode("request", call.request()), decode("response", call.response())
         assert isinstance(request, Request)
         assert isinstance(response, Response)
-        halves = RequestHalf.of(request, call.started_us), ResponseHalf.of(response, call.started_us + call.latency_us)
+        halves = (
+            RequestHalf.of(request, call.started_us, Facets()),
+            ResponseHalf.of(response, call.started_us + call.latency_us, Facets()),
+        )
         used = usage_of(*halves)
         assert used.warnings == (() if call.provider else ("provider_missing",))
         tokens = ("prompt_tokens", "completion_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens")

@@ -12,6 +12,7 @@ from pipeline import PRICES, Pipeline
 from streamlens.catalogue import VERSION
 from streamlens.cell import Cell
 from streamlens.events import Request, Response, decode, time_us
+from streamlens.facets import Facets
 from streamlens.join import RequestHalf, ResponseHalf, decode_half, encode_half
 from streamlens.quality import usage_of
 from streamlens.simulate.oracle import KEY, Oracle, compare
@@ -118,8 +119,8 @@ def test_the_oracle_reads_any_usage_likewise(calls: list[tuple[dict[str, Any], d
         one, other = decode("request", lines[0]), decode("response", lines[1])
         assert isinstance(one, Request)
         assert isinstance(other, Response)
-        half = RequestHalf.of(one, time_us(one.timestamp))
-        rest = decode_half(encode_half(ResponseHalf.of(other, time_us(other.timestamp))))
+        half = RequestHalf.of(one, time_us(one.timestamp), Facets())
+        rest = decode_half(encode_half(ResponseHalf.of(other, time_us(other.timestamp), Facets())))
         assert isinstance(rest, ResponseHalf)
         used = usage_of(half, rest)
         key = (half.tenant_id, half.route, half.model, half.ts_us // 60_000_000 * 60_000_000)

@@ -9,12 +9,19 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from postgres_rows import booked, metric
+from postgres_rows import MINUTE, NOON, booked, metric
 from streamlens.app import app
-from streamlens.keys import Key, Keys, new_secret, sha256_of
+from streamlens.deadletters import Letter
+from streamlens.keys import ForeignTenant, Key, Keys, new_secret, sha256_of
+from streamlens.postgres import letters
+from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
+from streamlens.postgres.rows import time_of
 from streamlens.postgres.store import PostgresStore
 from streamlens.ratelimit import RateLimit
+from streamlens.scores import Scores
 from streamlens.settings import Settings
+from streamlens.tally import Tally
+from streamlens.topics import CALLS
 from web.access import OPEN, ROUTES
 from web_server import NOW_US, Site, counted, serving
 
@@ -25,13 +32,26 @@ EVENTS = {
     "/v1/llm/response": {"request_id": "r-1", "timestamp": NOW_US // 1000},
     "/v1/llm/call": CALL,
 }
+SERVICE = {"service": "search", "endpoint": "/q", "status_code": 200, "latency_ms": 3, "timestamp": NOW_US // 1000}
+LOG = {"provider": "openai", "model": "m-1", "latency_ms": 12}
+LETTER = "/v1/dlq/{topic}/{partition}/{offset}"
 SCOPES = ("ingest", "read", "admin")
 CLOSED = sorted(route for route, need in ROUTES.items() if need is not OPEN)
 FOREIGN_BODIES = {
     **{path: {**event, "tenant_id": OTHER} for path, event in EVENTS.items()},
     "/v1/llm/events": {**CALL, "type": "call", "tenant_id": OTHER},
+    "/v1/events": {"event_id": "e-1", "ts": NOW_US // 1000, "latency_ms": 12, "model_id": "m-1", "tenant_id": OTHER},
+    "/v1/services/events": {**SERVICE, "tenant_id": OTHER},
+    "/v1/evaluations": {"request_id": "r-1", "name": "x", "score": 1, "timestamp": NOW_US // 1000, "tenant_id": OTHER},
+    "/api/v1/ingest/llm": {**LOG, "project_id": OTHER},
+    "/api/v1/ingest/llm/bulk": [{**LOG, "project_id": OTHER}],
+    "/api/v1/ingest/app": {"level": "INFO", "message": "x", "tenant_id": OTHER},
+    "/api/v1/ingest/metrics": {"name": "x", "value": 1, "tenant_id": OTHER},
+    "/v1/dlq/replay": None,
     "/api/v1/projects": {"id": OTHER, "name": "x"},
 }
+MANY = [path for path in FOREIGN_BODIES if path not in (*EVENTS, "/v1/dlq/replay", "/api/v1/projects")]
+"""They answer for each event."""
 
 
 class Guarded:
@@ -55,13 +75,26 @@ class Guarded:
 
     async def ask(self, method: str, path: str, secret: str | None, **options: Any) -> aiohttp.ClientResponse:
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
-        return await self.site.http.request(method, path.replace("{id}", OTHER), headers=headers, **options)
+        path = path.replace("{id}", OTHER).replace(LETTER, "/v1/dlq/llm.calls/0/7")
+        return await self.site.http.request(method, path, headers=headers, **options)
 
 
 @pytest.fixture
 async def guarded(tmp_path: Path, store: PostgresStore) -> AsyncIterator[Guarded]:
     rows = [metric(tenant_id=tenant) for tenant in (TENANT, OTHER)]
     await store.write(rows, [booked(tenant_id=tenant, received=1) for tenant in (TENANT, OTHER, "")])
+    for number, tenant in enumerate((TENANT, OTHER)):
+        key, version = tenant.encode(), (1, 1)
+        scores = EvaluationRow(key, tenant, "/chat", "gpt-5", "x", NOON, MINUTE, Scores(1), 1, False, version)
+        tally = TallyRow(key, tenant, "log", "api", "INFO", NOON, MINUTE, Tally(1), version)
+        line = KeptRow(
+            key, tenant, "log", f"id{number}", NOON, b'{"level":"INFO","service":"a","message":"m"}', version
+        )
+        await store.write([scores, tally, line])
+        letter = Letter(
+            topic=CALLS, partition=0, offset=6 + number, reason="late", time=time_of(NOON), tenant_id=tenant, value=key
+        )
+        await letters.put(store.pool, 0, [(number, letter)], number + 1)
     made = Guarded()
     await made.keys.refresh()
     async with serving(tmp_path, pool=store.pool, keys=made.keys, settings=Settings(auth="keys")) as site:
@@ -108,18 +141,21 @@ async def test_a_tenants_key_is_not_for_another_tenant(guarded: Guarded, method:
             answers.append(await guarded.ask(method, path + query, secret))
     else:
         body = FOREIGN_BODIES[path] if method == "POST" else None
-        answers.append(await guarded.ask(method, path, secret, json=body))
+        query = f"?tenant_id={OTHER}" if path == "/v1/dlq/replay" else ""
+        answers.append(await guarded.ask(method, path + query, secret, json=body))
     for answer in answers:
         problem = await answer.json()
-        if path == "/v1/llm/events":
+        if method == "POST" and path in MANY:
             assert (answer.status, problem["accepted"]) == (400, 0)
-            assert [(each["index"], each["field"]) for each in problem["errors"]] == [(0, "tenant_id")]
+            ((field, detail),) = [(each["field"], each["detail"]) for each in problem["errors"]]
+            assert field in ("tenant_id", "project_id")
+            assert detail == ForeignTenant().detail
         else:
             assert (answer.status, answer.content_type) == (403, "application/problem+json"), problem
     assert guarded.site.written() == {}
 
 
-@pytest.mark.parametrize(("method", "path"), [route for route in CLOSED if route[0] == "GET"])
+@pytest.mark.parametrize(("method", "path"), [(m, path) for m, path in CLOSED if m == "GET" and path != LETTER])
 async def test_a_tenants_key_sees_that_tenant_alone(guarded: Guarded, method: str, path: str) -> None:
     need = ROUTES[method, path]
     for query in ("", "?tenant_id="):
@@ -132,6 +168,10 @@ async def test_a_tenants_key_sees_that_tenant_alone(guarded: Guarded, method: st
     everything = await (await guarded.ask(method, path, guarded.secrets[None, str(need.scope)])).text()
     if path.startswith("/v1/"):
         assert OTHER in everything and TENANT in everything
+
+
+async def test_a_letter_of_another_tenant_is_not_there(guarded: Guarded) -> None:
+    assert (await guarded.ask("GET", LETTER, guarded.secrets[TENANT, "read"])).status == 404
 
 
 async def test_its_own_rows_are_there(guarded: Guarded) -> None:

@@ -63,9 +63,8 @@ class ServiceEvents(_Calls):
     kind = "service"
 
 
-@app.page("/v1/evaluations")
-class Evaluations(_Observations):
-    """How good calls were."""
+class EvaluationEvents(_Observations):
+    """How good calls were; `web/observed.py` has the page, which answers questions too."""
 
     kind = "evaluation"
 

@@ -9,6 +9,7 @@ from faust.web import View
 from streamlens.app import app
 from streamlens.observations import LEVELS
 from streamlens.postgres import observed_queries
+from web.intake import EvaluationEvents
 from web.parameters import Parameters
 from web.query import STEPS_US, answered
 from web.services import current
@@ -17,7 +18,7 @@ KINDS = ("log", "metric", "warning")
 
 
 @app.page("/v1/evaluations")
-class Evaluations(View):
+class Evaluations(EvaluationEvents):
     """How good calls were, by series and name of the evaluation."""
 
     async def get(self, request: web.Request, **_: Any) -> web.Response:

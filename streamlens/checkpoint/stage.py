@@ -77,8 +77,7 @@ class Stage:
         self._log: Log
         self._appends: Appends
         self._member: Member
-        self._ends: dict[TP, int] = {}
-        self._hints: dict[TP, int] = {}
+        self._ends, self._hints = dict[TP, int](), dict[TP, int]()
         self.on_checkpoint: Callable[[], None] = lambda: None
         self.last_checkpoint_us = 0
 
