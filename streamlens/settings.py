@@ -46,6 +46,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """For bulk bodies, after decompression."""
     auth: Literal["off", "keys"] = "off"
     """keys: each request needs an API key, and ids are unique within a tenant."""
+    api_key: str = ""
+    """What commands of this program send that talk to a running one."""
     rate_limit_eps: float = 0.0
     """Events per second of one tenant that one process takes; 0: any number."""
     prices_file: Path | None = None

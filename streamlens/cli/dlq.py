@@ -183,10 +183,16 @@ def _address(url: str | None, data_dir: Path | None) -> str:
 
 def _ask(address: str, path: str, method: str = "GET", **parameters: object) -> Any:
     """The JSON that the server answers. Raises `Unavailable` when it does not, and `BadSetting` when it refuses."""
+    from streamlens.settings import Settings
+
+    key = Settings.load(os.environ).api_key
+    request = Request(
+        f"{address}{path}?{urlencode(parameters)}", method=method, headers={"X-API-Key": key} if key else {}
+    )
     give_up = time.monotonic() + PATIENCE_S
     while True:
         try:
-            with urlopen(Request(f"{address}{path}?{urlencode(parameters)}", method=method), timeout=PATIENCE_S) as got:
+            with urlopen(request, timeout=PATIENCE_S) as got:
                 return json.loads(got.read())
         except HTTPError as error:
             detail = _detail(error)

@@ -1,6 +1,7 @@
 """`streamlens simulate`: traffic over HTTP, synthetic or from a trace file."""
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -81,6 +82,7 @@ def simulate(
     from rich.console import Console
 
     from streamlens.errors import BadSetting
+    from streamlens.settings import Settings
     from streamlens.simulate.report import table
     from streamlens.simulate.run import SimulateOptions
     from streamlens.simulate.synthetic import Traffic
@@ -89,8 +91,9 @@ def simulate(
         click.echo("--services: service events are not sent yet", err=True)
     console = Console()
     traffic = Traffic(rate=rate, duration_s=duration, tenants=tenants, users=users, anomalies=anomalies, seed=seed)
-    options = SimulateOptions(url=url, traffic=traffic, trace=trace, speed=speed, seed=seed, oracle=oracle)
     try:
+        key = Settings.load(os.environ).api_key
+        options = SimulateOptions(url, traffic, trace, speed, seed, oracle, api_key=key)
         report = asyncio.run(_until_done(options, console))
     except BadSetting as error:
         raise click.ClickException(str(error)) from None

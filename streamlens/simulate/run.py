@@ -35,6 +35,7 @@ class SimulateOptions(msgspec.Struct, frozen=True):
     """Where to write the rows that the server must show (`Oracle.write`)."""
     give_up_s: float = 600.0
     """How long to repeat a body while the server is away."""
+    api_key: str = ""
 
 
 async def simulate(
@@ -55,6 +56,7 @@ async def simulate(
         acknowledged=oracle.acknowledged if oracle else lambda lines: None,
         progress=progress,
         give_up_s=options.give_up_s,
+        api_key=options.api_key,
         now=now,
         sleep=sleep,
     )

@@ -57,6 +57,7 @@ class Sender:
         acknowledged: Callable[[list[bytes]], None] = lambda lines: None,
         progress: Callable[[Report], None] = lambda report: None,
         give_up_s: float = 600.0,
+        api_key: str = "",
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -68,6 +69,9 @@ class Sender:
         self._acknowledged = acknowledged
         self._progress = progress
         self._give_up_s = give_up_s
+        self._headers = {"Content-Type": "application/x-ndjson", "User-Agent": "streamlens-simulate"}
+        if api_key:
+            self._headers["X-API-Key"] = api_key
         self._now = now
         self._sleep = sleep
         self._slots = asyncio.Semaphore(IN_FLIGHT)
@@ -125,9 +129,8 @@ class Sender:
 
     async def _attempt(self, session: aiohttp.ClientSession, body: list[Line], data: bytes) -> tuple[str | None, float]:
         """(None, 0) when the body was answered, else why not and how long the server asks to wait, in seconds."""
-        headers = {"Content-Type": "application/x-ndjson", "User-Agent": "streamlens-simulate"}
         try:
-            async with session.post(self._url, data=data, headers=headers, allow_redirects=False) as answer:
+            async with session.post(self._url, data=data, headers=self._headers, allow_redirects=False) as answer:
                 content = await answer.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return str(error) or type(error).__name__, 0
