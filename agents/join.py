@@ -19,7 +19,6 @@ from streamlens.log import TP, Record, Run
 from streamlens.misplaced import check_place
 from streamlens.observations import AppLog, Observation, SystemMetric
 from streamlens.options import JoinOptions
-from streamlens.quality import usage_of
 from streamlens.runtime import clock_us
 from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, SOURCES, encode_closed, packed
 from streamlens.watermark import Watermark
@@ -50,7 +49,7 @@ class Join:
         self._facets = Facets(options.facets)
         self._ledger = Ledger()
         self._observed = Observed(self._caps, self._pending, self._ledger)
-        self._calls = Calls(self._caps, self._facets, self._observed, self._ledger)
+        self._calls = Calls(self._caps, self._facets, options.prices, self._observed, self._ledger)
         self._letters = Letters()
         self._offsets: Mapping[str, int] = {}
         self._since_ms = self._published_since_ms = 0
@@ -59,7 +58,6 @@ class Join:
         self._expired = -1
         self._by_tenant = options.by_tenant
         self._has_scoped = False
-        self._price = options.prices.of_call
         self._count: dict[str, Callable[[Any, int, int, bytes], None]] = {
             "request": self._request,
             "response": self._response,
@@ -215,9 +213,7 @@ class Join:
     ) -> None:
         """Count a call of one or two events in its window; `last` is the latest window of its events."""
         self._pending.mark(request_id, last)
-        used = usage_of(request, response)
-        cost, rates = self._price(request, response, used)
-        self._calls.count(window, request, response, used, cost, rates, events)
+        self._calls.count(window, request, response, events)
 
     def _is_repeated(self, request_id: str, window: int, tenant_id: str) -> bool:
         """Book an event whose id is joined already."""

@@ -116,31 +116,33 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
             low = other.latency_min_us
             self.latency_min_us = min(self.latency_min_us, low) if self.calls else low
             self.latency_max_us = max(self.latency_max_us, other.latency_max_us)
+        self.calls += other.calls
+        self.latency_sum_us += other.latency_sum_us
+        self.latency_zero += other.latency_zero
+        _add_counts(self.latency, other.latency)
         if other.ttft_calls:
             low = other.ttft_min_us
             self.ttft_min_us = min(self.ttft_min_us, low) if self.ttft_calls else low
             self.ttft_max_us = max(self.ttft_max_us, other.ttft_max_us)
-        self.calls += other.calls
-        self.errors += other.errors
-        self.latency_sum_us += other.latency_sum_us
-        self.latency_zero += other.latency_zero
-        self.ttft_calls += other.ttft_calls
-        self.ttft_sum_us += other.ttft_sum_us
-        self.ttft_zero += other.ttft_zero
+            self.ttft_calls += other.ttft_calls
+            self.ttft_sum_us += other.ttft_sum_us
+            self.ttft_zero += other.ttft_zero
+            _add_counts(self.ttft, other.ttft)
+        if other.errors:
+            self.errors += other.errors
+            _add_counts(self.error_types, other.error_types)
         self.prompt_tokens += other.prompt_tokens
         self.completion_tokens += other.completion_tokens
         self.cached_tokens += other.cached_tokens
         self.cache_write_tokens += other.cache_write_tokens
         self.reasoning_tokens += other.reasoning_tokens
-        self.cost_pico += other.cost_pico
-        self.priced += other.priced
         self.unpriced += other.unpriced
-        self.partly_priced += other.partly_priced
-        self.reported += other.reported
-        _add_counts(self.latency, other.latency)
-        _add_counts(self.ttft, other.ttft)
-        _add_counts(self.error_types, other.error_types)
-        _add_counts(self.price_versions, other.price_versions)
+        if other.priced:
+            self.priced += other.priced
+            self.cost_pico += other.cost_pico
+            self.partly_priced += other.partly_priced
+            self.reported += other.reported
+            _add_counts(self.price_versions, other.price_versions)
 
     def encode(self) -> bytes:
         """The stored form, MessagePack."""

@@ -12,7 +12,7 @@ from streamlens import overrides
 from streamlens.events import time_us
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.overrides import ALWAYS, Overrides
-from streamlens.rates import Period, Rates, Schedule, cost_pico
+from streamlens.rates import Period, Rates, Schedule, priced
 from streamlens.usage import Usage
 
 PRICED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -38,22 +38,12 @@ class Prices:
         """A call's cost in pico-dollars (None: not known), and the rates that gave it (None: it was reported)."""
         if response.cost_pico is not None:
             return response.cost_pico, None
-        tenant_id = request.tenant_id
-        found = self._found(
-            request.provider, response.model or request.model, tenant_id if tenant_id in self._tenants else None
-        )
-        rates = found.at(request.ts_us) if type(found) is Schedule else found
-        if rates is None:
-            return None, None
-        cost = cost_pico(
-            rates,
-            used.prompt_tokens,
-            used.completion_tokens,
-            used.cached_tokens,
-            used.cache_write_tokens,
-            used.reasoning_tokens,
-        )
-        return cost, rates
+        return priced(self.of_model(request, response), request.ts_us, used)
+
+    def of_model(self, request: RequestHalf, response: ResponseHalf) -> Rates | Schedule | None:
+        """What calls of this provider, model and tenant are billed by; None: not known."""
+        tenant_id = request.tenant_id if request.tenant_id in self._tenants else None
+        return self._found(request.provider, response.model or request.model, tenant_id)
 
     def rates(
         self, provider: str | None, model: str, tenant_id: str | None = None, at: datetime = PRICED_AT

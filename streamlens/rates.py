@@ -8,6 +8,8 @@ from typing import NamedTuple, final
 
 import msgspec
 
+from streamlens.usage import Usage
+
 PICO_PER_TOKEN = 1_000_000  # of one USD per million tokens
 _PICO_PER_CALL = 1_000_000_000  # of one USD per thousand requests
 
@@ -95,6 +97,21 @@ def cost_pico(
         return scaled
     whole, rest = divmod(scaled, rates.scale)
     return whole + (2 * rest > rates.scale or (2 * rest == rates.scale and whole % 2))
+
+
+def priced(price: Rates | Schedule | None, at_us: int, used: Usage) -> tuple[int | None, Rates | None]:
+    """The cost of a call at a time in pico-dollars, and the rates that gave it; None and None when not known."""
+    rates = price.at(at_us) if type(price) is Schedule else price
+    if rates is None:
+        return None, None
+    return cost_pico(
+        rates,
+        used.prompt_tokens,
+        used.completion_tokens,
+        used.cached_tokens,
+        used.cache_write_tokens,
+        used.reasoning_tokens,
+    ), rates
 
 
 class Usd(NamedTuple):

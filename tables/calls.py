@@ -1,12 +1,16 @@
 """Where a joined call counts: in the cell of its series, and in one more for each facet that it has."""
 
+from collections import Counter
+from typing import NamedTuple
+
 from streamlens.cell import Cell
 from streamlens.checkpoint.state import State
 from streamlens.facets import Facets
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.metrics import SERIES_OVERFLOW
-from streamlens.rates import Rates
-from streamlens.usage import Usage
+from streamlens.pricing import Prices
+from streamlens.quality import usage_of
+from streamlens.rates import Rates, Schedule, priced
 from tables import faceted, partials
 from tables.caps import Caps
 from tables.faceted import Faceted
@@ -15,9 +19,31 @@ from tables.observed import Observed
 from tables.partials import Partials
 from tables.spread import Spread
 from tables.tallies import CARDINALITY
+from tables.windowed import Windowed
 
 _SPREADS = 5_000
 """So many at a time: calls that never say the same twice must not fill the memory within an epoch."""
+_KNOWN = 5_000
+"""So many ways of saying where a call counts are remembered while their windows are open."""
+
+_Said = tuple[object, ...]
+
+
+class _Known(NamedTuple):
+    """Where calls count that say the same: rows by family and key, and the labels by which it is another name's."""
+
+    rows: tuple[tuple[Windowed[Cell], bytes], ...]
+    capped: tuple[str, ...]
+    price: Rates | Schedule | None
+
+
+class _Place(NamedTuple):
+    """The same for the calls of this epoch. `warned` counts those that broke a rule, by (rule, sender)."""
+
+    cell: Cell | Spread
+    entry: Entry
+    price: Rates | Schedule | None
+    warned: Counter[tuple[str, str | None]]
 
 
 class Calls:
@@ -25,15 +51,16 @@ class Calls:
 
     prefixes = partials.PREFIX + faceted.PREFIX
 
-    def __init__(self, caps: Caps, facets: Facets, observed: Observed, ledger: Ledger) -> None:
+    def __init__(self, caps: Caps, facets: Facets, prices: Prices, observed: Observed, ledger: Ledger) -> None:
         self._caps = caps
         self._facets = facets
+        self._prices = prices
         self._observed = observed
         self._ledger = ledger
         self._partials = Partials()
         self._faceted = Faceted()
-        # Where calls of this epoch count, and how many of them broke which rule, by (rule, sender).
-        self._rows: dict[tuple[object, ...], tuple[Cell | Spread, Entry, dict[tuple[str, str | None], int]]] = {}
+        self._known: dict[_Said, _Known] = {}
+        self._places: dict[_Said, _Place] = {}
         self._spreads: list[tuple[int, str, Spread]] = []
 
     def open(self, state: State, closed: int) -> None:
@@ -44,17 +71,8 @@ class Calls:
         for window, (tenant_id, facet, value) in self._faceted.names(closed + 1):
             self._caps.seen(window, tenant_id, facet, value)
 
-    def count(
-        self,
-        window: int,
-        request: RequestHalf,
-        response: ResponseHalf,
-        used: Usage,
-        cost_pico: int | None,
-        rates: Rates | None,
-        events: int,
-    ) -> None:
-        """Count a call of one or two events in a window, as `Cell.add`; it has the facets that its halves tell."""
+    def count(self, window: int, request: RequestHalf, response: ResponseHalf, events: int) -> None:
+        """Count a call of one or two events in a window; it has the facets that its halves tell."""
         said = (
             window,
             request.tenant_id,
@@ -64,48 +82,65 @@ class Calls:
             request.facets,
             response.facets,
             response.error_type,
+            response.model,
         )
-        row = self._rows.get(said)
-        if row is None:
-            if len(self._spreads) == _SPREADS:
-                self._fold()
-            facets = self._facets.of_call(request.provider, request.facets, response.facets, response.error_type)
-            cell = self._cell(window, request, facets)
-            row = self._rows[said] = cell, self._ledger.entry(window, request.tenant_id), {}
-        row[0].add(used, cost_pico, rates)
-        row[1].aggregate(events)
+        place = self._places.get(said)
+        if place is None:
+            place = self._place(said, window, request, response)
+        used = usage_of(request, response)
+        if response.cost_pico is None:
+            place.cell.add(used, *priced(place.price, request.ts_us, used))
+        else:
+            place.cell.add(used, response.cost_pico, None)
+        place.entry.aggregate(events)
         for rule in used.warnings:
-            broken = rule, response.sender or request.sender
-            row[2][broken] = row[2].get(broken, 0) + 1
+            place.warned[rule, response.sender or request.sender] += 1
 
-    def _cell(self, window: int, request: RequestHalf, facets: tuple[str, ...]) -> Cell | Spread:
-        """What to add a call to, and those that say the same."""
+    def _place(self, said: _Said, window: int, request: RequestHalf, response: ResponseHalf) -> _Place:
+        """Where to add a call, and those that say the same, in this epoch."""
+        if len(self._spreads) == _SPREADS:
+            self._fold()
+        known = self._known.get(said)
+        if known is None:
+            if len(self._known) == _KNOWN:
+                self._known.clear()
+            known = self._known[said] = self._find(window, request, response)
+        cells = tuple(family.change(key) for family, key in known.rows)
+        cell: Cell | Spread = cells[0]
+        if len(cells) > 1 or known.capped:
+            cell = Spread(cells, known.capped)
+            self._spreads.append((window, request.tenant_id, cell))
+        entry = self._ledger.entry(window, request.tenant_id)
+        place = self._places[said] = _Place(cell, entry, known.price, Counter())
+        return place
+
+    def _find(self, window: int, request: RequestHalf, response: ResponseHalf) -> _Known:
         tenant_id = request.tenant_id
         route, model, capped = self._caps.series(window, tenant_id, request.route, request.model)
-        cells = [self._partials.cell(window, tenant_id, route, model)]
-        for text in facets:
+        row = self._partials, self._partials.key(window, tenant_id, route, model)
+        rows: list[tuple[Windowed[Cell], bytes]] = [row]
+        for text in self._facets.of_call(request.provider, request.facets, response.facets, response.error_type):
             facet, _, value = text.partition("\0")
             admitted = self._caps.admit(window, tenant_id, facet, value)
             if admitted != value:
                 capped += (facet,)
-            cells.append(self._faceted.cell(window, tenant_id, facet, admitted))
-        if len(cells) == 1 and not capped:
-            return cells[0]
-        spread = Spread(tuple(cells), capped)
-        self._spreads.append((window, tenant_id, spread))
-        return spread
+            rows.append((self._faceted, self._faceted.key(window, tenant_id, facet, admitted)))
+        return _Known(tuple(rows), capped, self._prices.of_model(request, response))
 
     def _fold(self) -> None:
-        """Bring all cells and warnings up to date; each call that comes looks for its cells anew."""
-        for (window, tenant_id, *_), (_, _, warned) in self._rows.items():
-            for (rule, sender), calls in warned.items():
-                self._observed.warn(window, tenant_id, rule, sender, calls)  # type: ignore[arg-type]  # as in `count`
-        self._rows.clear()
-        for window, tenant_id, spread in self._spreads:
+        """Bring all cells and warnings up to date; each call that comes looks for its place anew."""
+        warned: Counter[tuple[object, ...]] = Counter()
+        for (window, tenant_id, *_), place in self._places.items():
+            for broken, calls in place.warned.items():
+                warned[window, tenant_id, *broken] += calls
+        for (window, tenant_id, rule, sender), calls in warned.items():
+            self._observed.warn(window, tenant_id, rule, sender, calls)  # type: ignore[arg-type]  # as in `count`
+        self._places.clear()
+        for at, tenant, spread in self._spreads:
             calls = spread.fold()
             for label in spread.capped:
-                SERIES_OVERFLOW.labels(tenant_id, label).inc(calls)
-                self._observed.tallies.tally(window, tenant_id, "warning", CARDINALITY, label).add(times=calls)
+                SERIES_OVERFLOW.labels(tenant, label).inc(calls)
+                self._observed.tallies.tally(at, tenant, "warning", CARDINALITY, label).add(times=calls)
         self._spreads.clear()
 
     def flush(self, expired: int) -> None:
@@ -115,5 +150,6 @@ class Calls:
         self._faceted.flush(expired)
 
     def rest(self, closed: int) -> None:
+        self._known = {said: known for said, known in self._known.items() if said[0] > closed}  # type: ignore[operator]
         self._partials.rest(closed)
         self._faceted.rest(closed)

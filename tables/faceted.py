@@ -15,6 +15,7 @@ class Faceted(Windowed[Cell]):
     def __init__(self) -> None:
         super().__init__(PREFIX, Cell, Cell.encode, decode_cell)
 
-    def cell(self, window: int, tenant_id: str, facet: str, value: str) -> Cell:
-        """The cell of a facet's value, to be changed until the next flush."""
-        return self.change(window_key(PREFIX, window, f"{tenant_id}\0{facet}\0{value}".encode()))
+    @staticmethod
+    def key(window: int, tenant_id: str, facet: str, value: str) -> bytes:
+        """The key of the cell of a facet's value."""
+        return window_key(PREFIX, window, f"{tenant_id}\0{facet}\0{value}".encode())

@@ -15,6 +15,7 @@ class Partials(Windowed[Cell]):
     def __init__(self) -> None:
         super().__init__(PREFIX, Cell, Cell.encode, decode_cell)
 
-    def cell(self, window: int, tenant_id: str, route: str, model: str) -> Cell:
-        """The cell of a series, to be changed until the next flush."""
-        return self.change(window_key(PREFIX, window, f"{tenant_id}\0{route}\0{model}".encode()))
+    @staticmethod
+    def key(window: int, tenant_id: str, route: str, model: str) -> bytes:
+        """The key of a series' cell."""
+        return window_key(PREFIX, window, f"{tenant_id}\0{route}\0{model}".encode())

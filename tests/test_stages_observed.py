@@ -181,7 +181,7 @@ async def test_ten_thousand_junk_models_keep_series_and_memory_flat_and_totals_r
     assert overflow._value.get() - before >= JUNK - 5
     logic: Any = pipeline.join.units[0].logic
     assert sum(map(len, logic._caps._names.values())) < 300
-    assert len(logic._calls._rows) == len(logic._calls._spreads) == 0
+    assert len(logic._calls._places) == len(logic._calls._spreads) == 0
     await pipeline.close()
 
 
