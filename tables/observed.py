@@ -5,13 +5,13 @@ remembered as a joined request id is, so what is sent twice counts once.
 """
 
 import re
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
 
 from streamlens.checkpoint.state import State
 from streamlens.fields import Scalars
+from streamlens.mappings import digest
 from streamlens.metrics import SERIES_OVERFLOW
 from streamlens.observations import AppLog, Evaluation, SystemMetric
 from streamlens.scores import MILLION
@@ -66,18 +66,17 @@ class Observed:
 
     def log(self, event: AppLog, ts_us: int, window: int, raw: bytes) -> None:
         """Count a line of a log; the first ones of a minute are kept, loud ones apart from quiet ones."""
-        log_id = blake2b(raw, digest_size=16).hexdigest()
+        log_id = digest(raw)
         if not self._is_new("\0" + log_id, window, event.tenant_id):
             return
         service = event.service or UNKNOWN
         self._tally(window, event.tenant_id, "log", service, event.level)
-
         kind = "log" if event.level in _QUIET else "log.loud"
         self._kept.add(window, event.tenant_id, kind, log_id, lambda: Record(ts_us, _line(event, service)))
 
     def metric(self, event: SystemMetric, ts_us: int, window: int, raw: bytes) -> None:
         """Count a measurement."""
-        if not self._is_new("\0" + blake2b(raw, digest_size=16).hexdigest(), window, event.tenant_id):
+        if not self._is_new("\0" + digest(raw), window, event.tenant_id):
             return
         tags: Scalars = {"unit": event.unit} if event.unit else {}
         tags |= {name: value for name, value in (event.tags or {}).items() if value is not None}
