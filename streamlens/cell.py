@@ -12,6 +12,8 @@ from streamlens.histogram import index
 from streamlens.rates import Rates
 from streamlens.usage import Usage
 
+CARRY_PICO = 1 << 62
+
 
 class Cell(msgspec.Struct, array_like=True, gc=False):
     """Counts and sums of calls. Latencies in microseconds, cost in pico-dollars; min and max are 0 without calls.
@@ -47,6 +49,13 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
     partly_priced: int = 0
     reported: int = 0
     price_versions: dict[str, int] = {}
+    cost_carried: int = 0
+    """Of the cost, what `cost_pico` had no room for when it was stored, in units of `CARRY_PICO`."""
+
+    @property
+    def total_pico(self) -> int:
+        """The cost of all priced calls."""
+        return self.cost_carried * CARRY_PICO + self.cost_pico
 
     def add(self, used: Usage, cost_pico: int | None, rates: Rates | None) -> None:
         """Count one call. `cost_pico` is None when its price is not known, `rates` when it was reported or is None."""
@@ -140,12 +149,16 @@ class Cell(msgspec.Struct, array_like=True, gc=False):
         if other.priced:
             self.priced += other.priced
             self.cost_pico += other.cost_pico
+            self.cost_carried += other.cost_carried
             self.partly_priced += other.partly_priced
             self.reported += other.reported
             _add_counts(self.price_versions, other.price_versions)
 
     def encode(self) -> bytes:
-        """The stored form, MessagePack."""
+        """The stored form, MessagePack, which has no integer of more than 64 bits."""
+        if self.cost_pico >= CARRY_PICO:
+            carried, self.cost_pico = divmod(self.cost_pico, CARRY_PICO)
+            self.cost_carried += carried
         return _encoder.encode(self)
 
 

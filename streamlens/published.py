@@ -80,7 +80,7 @@ def metric(row: MetricRow) -> Metric:
         cell.cached_tokens,
         cell.cache_write_tokens,
         cell.reasoning_tokens,
-        cell.cost_pico / _PICO if cell.priced else None,
+        cell.total_pico / _PICO if cell.priced else None,
         cell.priced,
         cell.partly_priced,
         cell.unpriced,

@@ -65,6 +65,19 @@ def test_a_value_lies_in_its_bucket(value: int) -> None:
     assert abs(representative(bucket) - value) <= 0.0109 * value
 
 
+def test_the_cost_of_many_dear_calls_has_room() -> None:
+    dear = Usage(1, None, 0, 0, 0, 0, 0, None)
+    cells = [Cell() for _ in range(3)]
+    for cell in cells:
+        for _ in range(100):
+            cell.add(dear, 10**18, None)
+    total = decode_cell(cells[0].encode())
+    total.add(dear, 10**18, None)
+    for cell in cells[1:]:
+        total.merge(decode_cell(cell.encode()))
+    assert decode_cell(total.encode()).total_pico == 301 * 10**18
+
+
 def test_powers_of_two_are_upper_bounds() -> None:
     assert [index(2**n) for n in (0, 1, 10)] == [-1, 31, 319]
 

@@ -115,7 +115,7 @@ def metric_record(row: MetricRow) -> tuple[Any, ...]:
         cell.unpriced,
         cell.reported,
         cell.price_versions,
-        Decimal(cell.cost_pico).scaleb(-12) if cell.priced else None,
+        Decimal(cell.total_pico).scaleb(-12) if cell.priced else None,
         row.revision,
         row.final,
         row.version,
