@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+import streamlens.checkpoint.pace as pace_module
 from streamlens.checkpoint.pace import MAX_PENDING, Pace
 
 _SOON_S = 10.0
@@ -57,6 +58,19 @@ async def test_the_first_epochs_after_a_takeover_are_short_also_far_behind() -> 
 
     pace.taken_over()
     assert [await intervals() for _ in range(6)] == [1, 1, 1, 1, 1, 8]
+
+
+async def test_a_stage_that_follows_another_ends_its_epoch_after_what_has_come() -> None:
+    pace, loop = Pace(follows=True), asyncio.get_running_loop()
+    came = loop.call_later(0.1, pace.counted, 1)
+    await asyncio.wait_for(pace.end(0.09, lambda: False), _SOON_S)
+    assert loop.time() >= came.when() + pace_module._BURST_S * 0.9
+    pace.counted(1)
+    began = loop.time()
+    await asyncio.wait_for(pace.end(0.01, lambda: False), _SOON_S)
+    assert loop.time() - began >= 0.009, "something is there already"
+    pace.ended()
+    await asyncio.wait_for(pace.end(0.01, lambda: False), _SOON_S)  # nothing comes
 
 
 async def test_a_full_epoch_ends_at_once_and_agents_wait_until_it_has() -> None:

@@ -19,13 +19,19 @@ LATE_MS = 5_000
 _INTERVALS_BEHIND = 8
 """Far behind an epoch is longer, up to this: rows that change all the time are written less often."""
 
+_BURST_S = 0.1
+"""So long after the first of them the partials of an epoch of stage one are all there."""
+
 
 class Pace:
     """Of one stage, whose epochs have `max_pending` records at most (or bytes, if that is counted), or a run more."""
 
-    def __init__(self, max_pending: int = MAX_PENDING) -> None:
+    def __init__(self, max_pending: int = MAX_PENDING, *, follows: bool = False) -> None:
+        """`follows`: what this stage reads comes in bursts, as epochs of the stage before it. So its own end soon after
+        one, and not at any time up to the next."""
         self._max_pending = max_pending
-        self._pending, self._came = 0, False
+        self._follows = follows
+        self._pending, self._came = 0, asyncio.Event()
         self._short = 0
         self._room, self._full = asyncio.Event(), asyncio.Event()
         self._room.set()
@@ -36,7 +42,7 @@ class Pace:
 
     def counted(self, more: int) -> None:
         """So many more records, or bytes, are in this epoch."""
-        self._came = True
+        self._came.set()
         self._pending += more
         if self._pending >= self._max_pending:
             self._room.clear()
@@ -59,9 +65,19 @@ class Pace:
             self._short -= 1
             interval_s, intervals = interval_s / _SHORT_EPOCHS, 1
         for _ in range(intervals):
-            with suppress(TimeoutError):
-                async with asyncio.timeout(interval_s):
-                    await self._full.wait()
-            came, self._came = self._came, False
+            await _within(self._full, interval_s)
+            came = self._came.is_set()
+            self._came.clear()
             if self._full.is_set() or not came or not is_behind():
-                return
+                break
+        if self._follows and not came and await _within(self._came, interval_s):
+            await _within(self._full, _BURST_S)
+            self._came.clear()
+
+
+async def _within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event, no longer than that; whether it is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()

@@ -72,7 +72,7 @@ class Stage:
         self._snapshot_min_bytes = snapshot_min_bytes
         self._stores: dict[int, Store] = {}
         self._lock = asyncio.Lock()
-        self._pace = Pace(MAX_PENDING_BYTES if lagging_sink else MAX_PENDING)
+        self._pace = Pace(MAX_PENDING_BYTES if lagging_sink else MAX_PENDING, follows=lagging_sink)
         self._lost: dict[int, dict[TP, int]] = {}
         self._log: Log
         self._appends: Appends
