@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -130,8 +131,12 @@ class Server:
         return _ask(urllib.request.Request(self.url + path, headers=self._key_header(), method=method))
 
     def post(self, path: str, body: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> tuple[int, Any]:
-        headers = {"Content-Type": "application/json", **self._key_header()}
-        return _ask(urllib.request.Request(self.url + path, json.dumps(body).encode(), headers))
+        return self.send(path, json.dumps(body).encode())
+
+    def send(self, path: str, body: bytes, encoding: str = "identity") -> tuple[int, Any]:
+        """Post bytes as they are; `encoding` says how they are compressed."""
+        headers = {"Content-Type": "application/json", "Content-Encoding": encoding, **self._key_header()}
+        return _ask(urllib.request.Request(self.url + path, body, headers))
 
     def _key_header(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
@@ -191,6 +196,13 @@ def until(condition: Callable[[], bool], what: str, within_s: float = 30.0) -> f
             raise TimeoutError(f"not within {within_s} s: {what}")
         time.sleep(0.02)
     return time.monotonic() - began
+
+
+def at_last(look: Callable[[], Any], expected: Any, within_s: float = 30.0) -> Any:
+    """Poll until `look` gives what is expected, or the time is over; what it gives then, to be compared."""
+    with suppress(TimeoutError):
+        until(lambda: bool(look() == expected), "as expected", within_s)
+    return look()
 
 
 def _ask(request: urllib.request.Request) -> tuple[int, Any]:

@@ -1,6 +1,5 @@
 """Dead letters of a bug of ours, from the command line: listed, shown, replayed after the fix, killed meanwhile."""
 
-import asyncio
 import json
 import subprocess
 from collections.abc import Iterator
@@ -10,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from kafka_broker import KafkaBroker
+from process_logs import LOGS, on_log
 from process_server import Server, streamlens, until
-from test_kafka_producers import OnKafka, new_database
+from test_kafka_producers import OnKafka
 
 OUR_BUG = """
 import sys
@@ -35,20 +34,10 @@ letters.mark = killed
 GOOD, BAD = 20, 10
 
 
-@pytest.fixture(params=["local log", "kafka"])
+@pytest.fixture(params=LOGS)
 def server(request: pytest.FixtureRequest, scratch: Path, postgres: str) -> Iterator[Server]:
-    if request.param == "local log":
-        with Server(scratch / "letters", dsn=asyncio.run(new_database(postgres, "letters"))) as server:
-            yield server
-        return
-    broker = KafkaBroker(scratch / "letters-broker")
-    try:
-        broker.start()
-        dsn = asyncio.run(new_database(postgres, "letters_on_kafka"))
-        with OnKafka(scratch / "letters-on-kafka", dsn, broker.brokers) as server:
-            yield server
-    finally:
-        broker.remove()
+    with on_log(request.param, "letters", scratch, postgres) as (server, _):
+        yield server
 
 
 def dlq(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
