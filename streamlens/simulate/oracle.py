@@ -33,12 +33,14 @@ ERROR_TYPES = (
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
+    """Both halves as parsed JSON; of a whole call each half is the call."""
+
     request: Mapping[str, Any]
     response: Mapping[str, Any]
 
 
-class _Used(NamedTuple):
+class Used(NamedTuple):
     """What a call used, each token once and no time to the first token after the last."""
 
     latency_us: int
@@ -71,12 +73,12 @@ class Oracle:
     def rows(self) -> list[Row]:
         """One row per tenant, route, model and minute of the request, sorted; fields as in the aggregated cell."""
         calls, _ = self._pair()
-        groups: dict[tuple[str, str, str, int], list[_Call]] = {}
+        groups: dict[tuple[str, str, str, int], list[Call]] = {}
         for call in calls:
             asked = call.request
-            minute = _us(asked["timestamp"]) // MINUTE_US * MINUTE_US
+            minute = us(asked["timestamp"]) // MINUTE_US * MINUTE_US
             groups.setdefault((asked["tenant_id"], asked["route"], asked["model"], minute), []).append(call)
-        return [dict(zip(KEY, key, strict=True)) | _sums(groups[key], self._prices) for key in sorted(groups)]
+        return [dict(zip(KEY, key, strict=True)) | sums(groups[key], self._prices) for key in sorted(groups)]
 
     def ledger(self, *, retried: int = 0, rejected: int = 0, unknown: int = 0) -> Ledger:
         """Totals in events. Each retried event may be in the server's ledger once more, as a duplicate; an unknown one
@@ -96,7 +98,7 @@ class Oracle:
         lines = ",\n".join(json.dumps(row, sort_keys=True) for row in self.rows())
         path.write_text(f'{{"ledger": {json.dumps(ledger)},\n"rows": [\n{lines}\n]}}\n', encoding="utf-8")
 
-    def _pair(self) -> tuple[list[_Call], int]:
+    def _pair(self) -> tuple[list[Call], int]:
         requests: dict[str, Mapping[str, Any]] = {}
         responses: dict[str, Mapping[str, Any]] = {}
         for line in self._lines:
@@ -104,7 +106,7 @@ class Oracle:
             half = requests if event["type"] == "request" else responses
             half.setdefault(event["request_id"], event)
         both = requests.keys() & responses.keys()
-        calls = [_Call(request, responses[name]) for name, request in requests.items() if name in both]
+        calls = [Call(request, responses[name]) for name, request in requests.items() if name in both]
         return calls, len(requests) + len(responses) - 2 * len(both)
 
 
@@ -155,10 +157,11 @@ def _plain(value: Any) -> Any:
     return {str(key): count for key, count in value.items()} if isinstance(value, Mapping) else value
 
 
-def _sums(calls: Sequence[_Call], prices: Prices) -> Row:
-    used = [_used(call) for call in calls]
+def sums(calls: Sequence[Call], prices: Prices) -> Row:
+    """What a row of these calls must hold; fields as in the aggregated cell, buckets of histograms as texts."""
+    used = [usage(call) for call in calls]
     ttfts = [each.ttft_us for each in used if each.ttft_us is not None]
-    failures = [failure for call in calls if (failure := _error_type(call.response))]
+    failures = [failure for call in calls if (failure := error_type(call.response))]
     costs = [_cost(call, each, prices) for call, each in zip(calls, used, strict=True)]
     known = [cost for cost in costs if cost is not None]
     versions = [cost.version for cost in known if cost.version is not None]
@@ -194,9 +197,10 @@ def _distribution(name: str, values: Sequence[int]) -> Row:
     }
 
 
-def _used(call: _Call) -> _Used:
+def usage(call: Call) -> Used:
+    """What a call used, repaired by the rules of `docs/api.md`."""
     asked, answered = call
-    latency_us = max(0, _us(answered["timestamp"]) - _us(asked["timestamp"]))
+    latency_us = max(0, us(answered["timestamp"]) - us(asked["timestamp"]))
     if answered.get("latency_ms") is not None:
         latency_us = round(answered["latency_ms"] * 1000)
     ttft_us = None if answered.get("ttft_ms") is None else round(answered["ttft_ms"] * 1000)
@@ -213,21 +217,22 @@ def _used(call: _Call) -> _Used:
     completion, reasoning = (answered.get(name) or 0 for name in ("completion_tokens", "reasoning_tokens"))
     if reasoning > completion:
         completion += reasoning
-    return _Used(latency_us, ttft_us, prompt, completion, cached, written, reasoning)
+    return Used(latency_us, ttft_us, prompt, completion, cached, written, reasoning)
 
 
-def _error_type(response: Mapping[str, Any]) -> str | None:
+def error_type(response: Mapping[str, Any]) -> str | None:
+    """The class of a failed call, None for a good one."""
     given = response.get("error_type")
     if given:
         return given if given in ERROR_TYPES else "other"
     return "other" if response.get("error") or response.get("finish_reason") == "error" else None
 
 
-def _cost(call: _Call, used: _Used, prices: Prices) -> _Cost | None:
+def _cost(call: Call, used: Used, prices: Prices) -> _Cost | None:
     asked, answered = call
     if answered.get("cost_usd") is not None:
         return _Cost(round(answered["cost_usd"] * 1e12), False, None)
-    at = datetime.fromisoformat(asked["timestamp"])
+    at = _EPOCH + timedelta(microseconds=us(asked["timestamp"]))
     rates = prices.rates(asked.get("provider"), answered.get("model") or asked["model"], asked["tenant_id"], at)
     if rates is None:
         return None
@@ -237,5 +242,8 @@ def _cost(call: _Call, used: _Used, prices: Prices) -> _Cost | None:
     return _Cost(pico, partly, rates.version)
 
 
-def _us(timestamp: str) -> int:
+def us(timestamp: str | int) -> int:
+    """Epoch microseconds of a time as events carry it: RFC 3339, or integer epoch milliseconds."""
+    if isinstance(timestamp, int):
+        return timestamp * 1000
     return (datetime.fromisoformat(timestamp) - _EPOCH) // timedelta(microseconds=1)
