@@ -1,128 +1,151 @@
-"""What the families of rows must hold for given events, worked out by brute force; and what Postgres holds of them."""
+"""What the rows of all families must hold for given events, worked out by brute force over their JSON."""
 
-from collections.abc import Iterable, Mapping
-from decimal import Decimal
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
-import asyncpg
-import orjson
-
-from pipeline import MINUTE, START
 from streamlens.histogram import index
+from streamlens.pricing import Prices
+from streamlens.simulate.oracle import MINUTE_US, Call, error_type, sums, us, usage
 
 Rows = dict[tuple[Any, ...], Any]
-Sent = tuple[str, dict[str, Any], bytes, int]
+Event = dict[str, Any]
+Sent = tuple[str, Event, bytes, int]
 """Kind, event, its bytes, its partition; in the order in which they were appended."""
 MILLION = 1_000_000
+LONGEST_US = 120 * MILLION
+LOUD = ("WARNING", "ERROR", "CRITICAL")
+_PRICES = Prices()
 
 
 def expected(sent: Iterable[Sent], kept: int) -> dict[str, Rows]:
-    """All rows by table, of traffic of which nothing is late and no name too many."""
-    rows: dict[str, Rows] = {"llm_facets": {}, "llm_evaluations": {}, "llm_tallies": {}, "app_logs": {}}
-    halves: dict[str, dict[str, dict[str, Any]]] = {"request": {}, "response": {}}
+    """All rows by table, of traffic of which nothing is late and no name too many. `kept`: how many lines of a class,
+    tenant and minute a partition keeps, the first ones."""
+    counted = list(_counted(sent))
+    calls = list(_calls(counted))
+    return {
+        "llm_metrics": {key: sums(each, _PRICES) for key, each in _grouped(_by_series(calls)).items()},
+        "llm_facets": {key: sums(each, _PRICES) for key, each in _grouped(_by_facet(calls)).items()},
+        "llm_evaluations": {key: _scores(each) for key, each in _grouped(_evaluations(counted)).items()},
+        "llm_tallies": {
+            key: (len(each), sum(each), min(each), max(each))
+            for key, each in _grouped((*_warnings(calls), *_tallies(counted))).items()
+        },
+        "app_logs": dict(_lines(counted, kept)),
+    }
+
+
+def _grouped(pairs: Iterable[tuple[tuple[Any, ...], Any]]) -> dict[tuple[Any, ...], list[Any]]:
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for key, value in pairs:
+        groups.setdefault(key, []).append(value)
+    return groups
+
+
+def _counted(sent: Iterable[Sent]) -> Iterator[Sent]:
+    """Each event once: the first one of its identity."""
     seen: set[Any] = set()
-    room: dict[Any, int] = {}
-    for kind, event, raw, partition in sent:
-        if kind in halves:
-            halves[kind].setdefault(event["request_id"], event)
-            continue
-        minute = event["timestamp"] * 1000 // MINUTE
+    for each in sent:
+        kind, event, raw, _ = each
         identity: Any = raw
-        if kind == "call":
+        if kind in ("request", "response", "call"):
             identity = event["request_id"]
         if kind == "evaluation":
             identity = (event["tenant_id"], event["request_id"], event["name"], event.get("evaluator"))
-        if (kind, identity) in seen:
-            continue
-        seen.add((kind, identity))
+        if (kind, identity) not in seen:
+            seen.add((kind, identity))
+            yield each
+
+
+def _minute(event: Mapping[str, Any]) -> int:
+    return us(event["timestamp"]) // MINUTE_US
+
+
+# -- calls -----------------------------------------------------------------------------------------------------------
+
+
+def _calls(counted: list[Sent]) -> Iterator[Call]:
+    answers = {event["request_id"]: event for kind, event, _, _ in counted if kind == "response"}
+    for kind, event, _, _ in counted:
         if kind == "call":
-            _facets(rows["llm_facets"], event, event)
-            _warnings(rows["llm_tallies"], event, event)
-        elif kind == "evaluation":
-            key = (
-                event["tenant_id"],
-                event.get("route", "unknown"),
-                event.get("model", "unknown"),
-                event["name"],
-                minute,
-            )
-            rows["llm_evaluations"].setdefault(key, []).append(event)
-        elif kind == "metric":
-            detail = ",".join(f"{name}={value}" for name, value in sorted(event["tags"].items()))
-            key = (event["tenant_id"], "metric", event["name"], detail, minute)
-            rows["llm_tallies"].setdefault(key, []).append(round(event["value"] * MILLION))
-        else:
-            rows["llm_tallies"].setdefault(
-                (event["tenant_id"], "log", event["service"], event["level"], minute), []
-            ).append(0)
-            loud = event["level"] in ("WARNING", "ERROR", "CRITICAL")
-            place = (event["tenant_id"], loud, minute, partition)
-            room[place] = room.get(place, 0) + 1
-            if room[place] <= kept:
-                said = {name: event[name] for name in ("level", "service", "message")}
-                rows["app_logs"][(blake2b(raw, digest_size=16).hexdigest(), event["tenant_id"])] = said
-    for request_id, request in halves["request"].items():
-        if response := halves["response"].get(request_id):
-            _facets(rows["llm_facets"], request, response)
-            _warnings(rows["llm_tallies"], request, response)
-    return {
-        "llm_facets": {key: _calls(calls) for key, calls in rows["llm_facets"].items()},
-        "llm_evaluations": {key: _scores(found) for key, found in rows["llm_evaluations"].items()},
-        "llm_tallies": {key: (len(v), sum(v), min(v), max(v)) for key, v in rows["llm_tallies"].items()},
-        "app_logs": rows["app_logs"],
-    }
+            yield Call(event, event)
+        if kind == "request" and event["request_id"] in answers:
+            yield Call(event, answers[event["request_id"]])
 
 
-def _facets(rows: Rows, request: Mapping[str, Any], response: Mapping[str, Any]) -> None:
+def _by_series(calls: list[Call]) -> Iterator[tuple[tuple[Any, ...], Call]]:
+    for call in calls:
+        asked = call.request
+        yield (asked["tenant_id"], asked["route"], asked["model"], _minute(asked)), call
+
+
+def _by_facet(calls: list[Call]) -> Iterator[tuple[tuple[Any, ...], Call]]:
+    for call in calls:
+        for facet, value in _facets(*call).items():
+            if value:
+                yield (call.request["tenant_id"], facet, value, _minute(call.request)), call
+
+
+def _facets(request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, str | None]:
     experiment = request.get("experiment")
-    given = {
+    name = experiment and experiment["name"].replace("\\", "\\\\").replace("/", "\\/")
+    return {
         "provider": request.get("provider"),
         "experiment": experiment and experiment["name"],
-        "variant": experiment and experiment["name"].replace("/", "\\/") + "/" + experiment["variant"],
+        "variant": experiment and f"{name}/{experiment['variant']}",
         "prompt_version": request.get("prompt_version"),
+        "model_version": request.get("model_version"),
         "region": request.get("region"),
         "country": request.get("metadata", {}).get("country"),
         "client_app": request.get("client", {}).get("app"),
-        "error_type": response.get("error_type"),
+        "error_type": error_type(response),
         "finish_reason": response.get("finish_reason"),
         "sender": request.get("sender") or response.get("sender"),
     }
-    for facet, value in given.items():
-        if value:
-            minute = request["timestamp"] * 1000 // MINUTE
-            rows.setdefault((request["tenant_id"], facet, value, minute), []).append((request, response))
 
 
-def _warnings(rows: Rows, request: dict[str, Any], response: dict[str, Any]) -> None:
-    """What this traffic may lack; it breaks no other rule."""
-    broken = [] if "provider" in request else ["provider_missing"]
-    if "error_type" not in response:
-        broken += [
-            f"{name}_missing" for name in ("prompt_tokens", "completion_tokens") if name not in request | response
-        ]
-    if response["timestamp"] < request["timestamp"]:
-        broken.append("response_before_request")
-    sender = response.get("sender") or request.get("sender") or "unknown"
-    for rule in broken:
-        minute = request["timestamp"] * 1000 // MINUTE
-        rows.setdefault((request["tenant_id"], "warning", rule, sender, minute), []).append(0)
+def _warnings(calls: list[Call]) -> Iterator[tuple[tuple[Any, ...], int]]:
+    for call in calls:
+        asked, answered = call
+        sender = answered.get("sender") or asked.get("sender") or "unknown"
+        for rule in _broken(call):
+            yield (asked["tenant_id"], "warning", rule, sender, _minute(asked)), 0
 
 
-def _calls(calls: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> dict[str, Any]:
-    latencies = [response["latency_ms"] * 1000 for _, response in calls]
-    failed = [response["error_type"] for _, response in calls if "error_type" in response]
-    return {
-        "requests": len(calls),
-        "errors": len(failed),
-        "error_types": {name: failed.count(name) for name in set(failed)},
-        "latency": (sum(latencies), min(latencies), max(latencies), _buckets(latencies)),
-        "prompt_tokens": sum(request.get("prompt_tokens", 0) for request, _ in calls),
-        "completion_tokens": sum(response.get("completion_tokens", 0) for _, response in calls),
+def _broken(call: Call) -> list[str]:
+    """The rules of `docs/api.md` that a call breaks."""
+    asked, answered = call
+    used, failed = usage(call), error_type(answered) is not None
+    told = [half["prompt_tokens"] for half in (answered, asked) if half.get("prompt_tokens") is not None]
+    cached, written, completion, reasoning = (
+        answered.get(f"{name}_tokens") or 0 for name in ("cached", "cache_write", "completion", "reasoning")
+    )
+    rules = {
+        "provider_missing": asked.get("provider") is None,
+        "prompt_tokens_missing": not told and not failed,
+        "completion_tokens_missing": answered.get("completion_tokens") is None and not failed,
+        "response_before_request": us(answered["timestamp"]) < us(asked["timestamp"]),
+        "latency_long": used.latency_us > LONGEST_US,
+        "ttft_after_end": round((answered.get("ttft_ms") or 0) * 1000) > used.latency_us,
+        "cache_apart": cached + written > (told[0] if told else 0),
+        "reasoning_apart": reasoning > completion,
+        "total_tokens_differ": answered.get("total_tokens") not in (None, used.prompt + used.completion),
     }
+    return [rule for rule, broken in rules.items() if broken]
 
 
-def _scores(found: list[dict[str, Any]]) -> tuple[Any, ...]:
+# -- what is no call -------------------------------------------------------------------------------------------------
+
+
+def _evaluations(counted: list[Sent]) -> Iterator[tuple[tuple[Any, ...], Event]]:
+    for kind, event, _, _ in counted:
+        if kind == "evaluation":
+            where = event.get("route", "unknown"), event.get("model", "unknown")
+            yield (event["tenant_id"], *where, event["name"], _minute(event)), event
+
+
+def _scores(found: list[Event]) -> tuple[Any, ...]:
     values = [round(event["score"] * MILLION) for event in found if "score" in event]
     labels = [event["label"] for event in found if "label" in event]
     return (
@@ -145,53 +168,39 @@ def _buckets(values: Iterable[int]) -> dict[int, int]:
     return found
 
 
-async def held(dsn: str) -> dict[str, Rows]:
-    """The same, as Postgres has it."""
-    connection = await asyncpg.connect(dsn)
-    try:
-        tables = {name: await connection.fetch(f"select * from {name}") for name in _READ}
-    finally:
-        await connection.close()
-    return {name: dict(_READ[name](row) for row in rows) for name, rows in tables.items()}
+def _tallies(counted: list[Sent]) -> Iterator[tuple[tuple[Any, ...], int]]:
+    for kind, event, _, _ in counted:
+        if kind == "metric":
+            key = (event["tenant_id"], "metric", event["name"], _detail(event), _minute(event))
+            yield key, round(event["value"] * MILLION)
+        if kind == "log":
+            yield (event["tenant_id"], "log", event["service"], event["level"].upper(), _minute(event)), 0
 
 
-def _facet(row: Any) -> tuple[tuple[Any, ...], Any]:
-    latency = dict(zip(row["latency_index"], row["latency_count"], strict=True))
-    return (row["tenant_id"], row["facet"], row["value"], _minute(row)), {
-        **{name: row[name] for name in ("requests", "errors", "prompt_tokens", "completion_tokens")},
-        "error_types": orjson.loads(row["error_types"]),
-        "latency": (row["latency_sum_us"], row["latency_min_us"], row["latency_max_us"], latency),
-    }
+def _detail(event: Event) -> str:
+    tags = dict(event.get("tags", {}))
+    if event.get("unit"):
+        tags.setdefault("unit", event["unit"])
+    return ",".join(f"{_escaped(name)}={_escaped(tags[name])}" for name in sorted(tags))
 
 
-def _evaluation(row: Any) -> tuple[tuple[Any, ...], Any]:
-    return (row["tenant_id"], row["route"], row["model"], row["name"], _minute(row)), (
-        row["evaluations"],
-        row["scored"],
-        *(_millionths(row[name]) for name in ("score_sum", "min_score", "max_score")),
-        row["zero"],
-        dict(zip(row["positive_index"], row["positive_count"], strict=True)),
-        dict(zip(row["negative_index"], row["negative_count"], strict=True)),
-        orjson.loads(row["labels"]),
-    )
+def _escaped(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.replace("\\", "\\\\").replace(",", "\\,").replace("=", "\\=")
 
 
-def _tally(row: Any) -> tuple[tuple[Any, ...], Any]:
-    key = (row["tenant_id"], row["kind"], row["name"], row["detail"], _minute(row))
-    return key, (row["count"], *(_millionths(row[name]) for name in ("sum", "min", "max")))
-
-
-def _log(row: Any) -> tuple[tuple[Any, ...], Any]:
-    return (row["log_id"], row["tenant_id"]), orjson.loads(row["content"])
-
-
-def _minute(row: Any) -> int:
-    return round(row["window_start"].timestamp()) * MILLION // MINUTE
-
-
-def _millionths(value: Decimal | None) -> int | None:
-    return None if value is None else int(value * MILLION)
-
-
-_READ = {"llm_facets": _facet, "llm_evaluations": _evaluation, "llm_tallies": _tally, "app_logs": _log}
-FIRST_MINUTE = START // MINUTE
+def _lines(counted: list[Sent], kept: int) -> Iterator[tuple[tuple[str, str], tuple[str, int, Event]]]:
+    """Lines that are kept, by their id and tenant: class, time, and what they say."""
+    room: dict[Any, int] = {}
+    for kind, event, raw, partition in counted:
+        if kind != "log":
+            continue
+        level = event["level"].upper()
+        loud = "log.loud" if level in LOUD else "log"
+        place = (event["tenant_id"], loud, _minute(event), partition)
+        room[place] = room.get(place, 0) + 1
+        if room[place] <= kept:
+            names = ("service", "message", "attributes", "request_id", "session_id")
+            said = {"level": level} | {name: event[name] for name in names if name in event}
+            log_id = blake2b(raw, digest_size=16).hexdigest()
+            yield (log_id, event["tenant_id"]), (loud, us(event["timestamp"]), said)

@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 import pytest
 
-from families_oracle import Sent, expected, held
+from families_held import held
+from families_oracle import Sent, expected
 from pipeline import START, Pipeline
 from streamlens.partitioner import partition_of
 from streamlens.postgres.store import PostgresStore

@@ -1,0 +1,75 @@
+"""What Postgres has of all families, in the form in which `families_oracle` says what it must have."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import asyncpg
+import msgspec
+import orjson
+
+from families_oracle import MILLION, Rows
+from streamlens.postgres.exact import exact_facets, exact_rows
+from streamlens.postgres.rows import EPOCH, MetricRow
+from streamlens.simulate.oracle import MINUTE_US
+
+
+async def held(dsn: str) -> dict[str, Rows]:
+    """All rows by table."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        tables = {name: await connection.fetch(f"select * from {name}") for name in _READ}
+    finally:
+        await connection.close()
+    return {
+        "llm_metrics": dict(_cells(await exact_rows(dsn))),
+        "llm_facets": dict(_cells(await exact_facets(dsn))),
+        **{name: dict(_READ[name](row) for row in rows) for name, rows in tables.items()},
+    }
+
+
+def _cells(rows: Iterable[MetricRow]) -> Iterable[tuple[tuple[Any, ...], Any]]:
+    for row in rows:
+        cell = {name: _with_texts(value) for name, value in msgspec.structs.asdict(row.cell).items()}
+        yield (row.tenant_id, row.route, row.model, row.window_start_us // MINUTE_US), cell
+
+
+def _with_texts(value: Any) -> Any:
+    return {str(key): count for key, count in value.items()} if isinstance(value, Mapping) else value
+
+
+def _evaluation(row: Any) -> tuple[tuple[Any, ...], Any]:
+    return (row["tenant_id"], row["route"], row["model"], row["name"], _minute(row)), (
+        row["evaluations"],
+        row["scored"],
+        *(_millionths(row[name]) for name in ("score_sum", "min_score", "max_score")),
+        row["zero"],
+        dict(zip(row["positive_index"], row["positive_count"], strict=True)),
+        dict(zip(row["negative_index"], row["negative_count"], strict=True)),
+        orjson.loads(row["labels"]),
+    )
+
+
+def _tally(row: Any) -> tuple[tuple[Any, ...], Any]:
+    key = (row["tenant_id"], row["kind"], row["name"], row["detail"], _minute(row))
+    return key, (row["count"], *(_millionths(row[name]) for name in ("sum", "min", "max")))
+
+
+def _log(row: Any) -> tuple[tuple[Any, ...], Any]:
+    return (row["log_id"], row["tenant_id"]), (row["class"], _us(row["at"]), orjson.loads(row["content"]))
+
+
+def _minute(row: Any) -> int:
+    return _us(row["window_start"]) // MINUTE_US
+
+
+def _us(at: datetime) -> int:
+    return (at - EPOCH) // timedelta(microseconds=1)
+
+
+def _millionths(value: Decimal | None) -> int | None:
+    return None if value is None else int(value * MILLION)
+
+
+_READ = {"llm_evaluations": _evaluation, "llm_tallies": _tally, "app_logs": _log}
