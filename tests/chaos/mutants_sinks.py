@@ -32,7 +32,7 @@ def outbox_not_restored() -> None:
 
 def no_version_guard_in_postgres() -> None:
     """the version guard in PostgreSQL: the last writer wins"""
-    for upsert in (store._METRICS, store._LEDGER):
+    for upsert in store._UPSERTS.values():
         put, guard, _ = upsert.put.partition("where excluded.version >")
         assert guard
         upsert.put = put
