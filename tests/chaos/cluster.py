@@ -14,14 +14,15 @@ import asyncpg
 
 from chaos.proxy import PostgresWire, Proxy
 from chaos.worker import Worker
+from streamlens import topics
 from streamlens.log import TP, Record
 from streamlens.postgres.embedded import USER, EmbeddedPostgres
 from streamlens.postgres.migrate import migrate
-from streamlens.topics import INPUTS, PARTIALS
+from streamlens.topics import PARTIALS
 
 GROUP = "chaos"
 PARTITIONS = 4
-SOURCES = [TP(topic, p) for topic in INPUTS for p in range(PARTITIONS)]
+SOURCES = [TP(topic, p) for topic in topics.SOURCES for p in range(PARTITIONS)]
 COUNTED = [*SOURCES, *(TP(PARTIALS, p) for p in range(PARTITIONS))]
 """What the workers' group reads: the input topics, and what the stages send each other."""
 TELLING = (
@@ -140,7 +141,7 @@ class Cluster:
         raise NotImplementedError
 
     def records(self) -> AsyncIterator[tuple[str, bytes, bytes]]:
-        """(topic, key, value) of everything in the input topics."""
+        """(topic, key, value) of everything in the input topics; no keys where nothing but the API writes."""
         raise NotImplementedError
 
     # -- PostgreSQL ------------------------------------------------------------------------------------------------

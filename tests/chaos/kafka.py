@@ -11,7 +11,7 @@ from kafka_broker import KafkaBroker
 from streamlens.errors import Unavailable
 from streamlens.kafka.log import KafkaLog
 from streamlens.log import TP, UNKNOWN_OFFSET, Record, TopicSpec
-from streamlens.topics import INPUTS
+from streamlens.topics import SOURCES as TOPICS
 
 
 class KafkaCluster(Cluster):
@@ -27,7 +27,7 @@ class KafkaCluster(Cluster):
         self.broker.start()
         self.connections.start()
         await self.log.start()
-        await self.log.create_topics([TopicSpec(topic, PARTITIONS) for topic in INPUTS])
+        await self.log.create_topics([TopicSpec(topic, PARTITIONS) for topic in TOPICS])
         return {"KAFKA_BROKERS": f"127.0.0.1:{self.connections.port}"}
 
     async def _remove_log(self) -> None:

@@ -6,19 +6,21 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import aiohttp
-import msgspec
 
 from chaos.cluster import COUNTED, GROUP, SOURCES, Cluster
 from streamlens.errors import StreamLensError, Unavailable
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Record
+from streamlens.topics import APP_LOGS, EVALUATIONS, INPUTS, SYSTEM_METRICS
 
 _ANSWER_S = 8.0
 _BODY_EVENTS = 500
-
-
-class _Id(msgspec.Struct):
-    request_id: str
+_PATHS = dict.fromkeys(INPUTS, "/v1/llm/events") | {
+    EVALUATIONS: "/v1/evaluations",
+    APP_LOGS: "/api/v1/ingest/app",
+    SYSTEM_METRICS: "/api/v1/ingest/metrics",
+}
+"""Where the events of a topic are taken."""
 
 
 class LocalCluster(Cluster):
@@ -32,22 +34,26 @@ class LocalCluster(Cluster):
 
     async def append(self, batches: Mapping[TP, Sequence[Record]]) -> dict[TP, Sequence[Record]]:
         """Post; a body without an answer, and all after it, is left. Raises `AssertionError` for a refused event."""
-        events = [(tp, record) for tp, records in batches.items() for record in records]
+        by_path: dict[str, list[tuple[TP, Record]]] = {}
+        for tp, records in batches.items():
+            by_path.setdefault(_PATHS[tp.topic], []).extend((tp, record) for record in records)
+        left: dict[TP, list[Record]] = {}
         timeout = aiohttp.ClientTimeout(total=_ANSWER_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            for at in range(0, len(events), _BODY_EVENTS):
-                if not await self._post(session, [record.value for _, record in events[at : at + _BODY_EVENTS]]):
-                    left: dict[TP, Sequence[Record]] = {}
-                    for tp, record in events[at:]:
-                        left[tp] = [*left.get(tp, ()), record]
-                    return left
-        return {}
+        # Without a User-Agent, which the API would put in, so that what is in the log is what was sent.
+        async with aiohttp.ClientSession(timeout=timeout, skip_auto_headers=["User-Agent"]) as session:
+            for path, events in by_path.items():
+                for at in range(0, len(events), _BODY_EVENTS):
+                    body = events[at : at + _BODY_EVENTS]
+                    if left or not await self._post(session, path, [record.value for _, record in body]):
+                        for tp, record in body:
+                            left.setdefault(tp, []).append(record)
+        return dict(left)
 
-    async def _post(self, session: aiohttp.ClientSession, events: list[bytes]) -> bool:
+    async def _post(self, session: aiohttp.ClientSession, path: str, events: list[bytes]) -> bool:
         """Whether it was answered as accepted."""
         self.sent += len(events)
         try:
-            async with session.post(f"{self.workers[0].url}/v1/llm/events", data=b"\n".join(events)) as answer:
+            async with session.post(f"{self.workers[0].url}{path}", data=b"\n".join(events)) as answer:
                 told = await answer.read()
         except aiohttp.ClientConnectorError:  # nothing was sent
             self.sent -= len(events)
@@ -86,6 +92,6 @@ class LocalCluster(Cluster):
                 while position < end:
                     run = await log.read(tp, position)
                     for value in run.values:
-                        yield tp.topic, msgspec.json.decode(value, type=_Id).request_id.encode(), value
+                        yield tp.topic, b"", value
                     position = run.next
                     await asyncio.sleep(0)

@@ -10,9 +10,13 @@ import asyncpg
 from streamlens.errors import Unavailable
 from streamlens.postgres.connection import connect, unavailable
 
-_METRICS = """
-    select tenant_id, route, model, window_start, version, requests, errors, completion_tokens, revision
-    from llm_metrics"""
+_ROWS = {
+    "llm_metrics": ("tenant_id, route, model, window_start", "requests, errors, completion_tokens, revision"),
+    "llm_facets": ("tenant_id, facet, value, window_start", "requests, errors, completion_tokens, revision"),
+    "llm_evaluations": ("tenant_id, route, model, name, window_start", "evaluations, scored, revision"),
+    "llm_tallies": ("tenant_id, kind, name, detail, window_start", "count"),
+}
+"""By table: the key of its rows, and what never goes back."""
 _LEDGER = """
     select tenant_id, minute, version, received, aggregated, pending, orphaned, duplicate, late, rejected
     from llm_ledger"""
@@ -49,10 +53,16 @@ class Reader:
     async def poll(self, connection: asyncpg.Connection) -> None:
         """Look once, at one snapshot."""
         async with connection.transaction(isolation="repeatable_read", readonly=True):
-            metrics, ledger = await connection.fetch(_METRICS), await connection.fetch(_LEDGER)
+            ledger = await connection.fetch(_LEDGER)
+            rows = {
+                table: await connection.fetch(f"select version, {key}, {counts} from {table}")
+                for table, (key, counts) in _ROWS.items()
+            }
         sent, settled = self._sent(), 0
-        for row in metrics:
-            self._check(tuple(row)[:4], tuple(row["version"]), tuple(row)[5:])
+        for table, (key, _) in _ROWS.items():
+            names = len(key.split(","))
+            for version, *row in map(tuple, rows[table]):
+                self._check((table, *row[:names]), tuple(version), tuple(row[names:]))
         for row in ledger:
             received, aggregated, pending, orphaned, *ended = tuple(row)[3:]
             settled += aggregated + sum(ended)

@@ -85,9 +85,9 @@ class Run:
             self._seed,
             self._rate,
             PARTITIONS,
-            self._directory / "calls",
+            self._directory / "journal",
             _now_us(),
-            poison=self._broker == "kafka",  # the API refuses it
+            has_poison=self._broker == "kafka",  # the API refuses it
         )
         polling: asyncio.Task[None] | None = None
         try:

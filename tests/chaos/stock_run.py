@@ -2,17 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import asyncpg
 
+import families_oracle
 from chaos.cluster import GROUP, PARTITIONS, SOURCES, Cluster
 from chaos.faults import Faults
 from chaos.generator import Generator
+from chaos.journal import Journal
 from chaos.kafka import KafkaCluster
 from chaos.run import Run, _now_us
 from chaos.stock import FIELDS, SCHEMA
-from streamlens.simulate.oracle import KEY, Row, compare
+from streamlens.simulate.oracle import KEY, MINUTE_US, Row, compare
 
 SETTLED_S = 30.0
 """Rows that have not changed for so long, with every event read, are the job's answer."""
@@ -26,7 +28,8 @@ class StockRun(Run):
         """Run to the end: the differences, [] when every row is right. Leaves nothing behind."""
         cluster = self._cluster
         self._faults = Faults(self._seed, cluster, self._kinds)
-        generator = Generator(self._seed, self._rate, PARTITIONS, self._directory / "calls", _now_us())
+        path = self._directory / "journal"
+        generator = Generator(self._seed, self._rate, PARTITIONS, path, _now_us(), plain=True)
         try:
             await cluster.start()
             await _execute(cluster, SCHEMA)
@@ -43,7 +46,7 @@ class StockRun(Run):
 
     async def _differences(self, generator: Generator) -> list[str]:
         """Wait for the right rows; for others until they rest with every event read, or stand still for too long."""
-        expected = [{name: row[name] for name in (*KEY, *FIELDS)} for row in generator.rows()]
+        expected = list(_expected(generator.journal))
         rows: Sequence[Row] = []
         unread, changed = 0, time.monotonic()
         deadline = changed + _PATIENCE_S
@@ -67,6 +70,12 @@ class StockRun(Run):
         log = self._cluster.log
         offsets, committed = await log.offsets(SOURCES), await log.committed(GROUP)
         return sum(end - committed.get(tp, start) for tp, (start, end) in offsets.items())
+
+
+def _expected(journal: Journal) -> Iterator[Row]:
+    for _, sent in journal.minutes():
+        for (*names, minute), row in families_oracle.expected(sent, kept=0)["llm_metrics"].items():
+            yield dict(zip(KEY, (*names, minute * MINUTE_US), strict=True)) | {name: row[name] for name in FIELDS}
 
 
 async def _execute(cluster: Cluster, statement: str) -> None:
