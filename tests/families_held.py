@@ -32,6 +32,7 @@ async def held(dsn: str) -> dict[str, Rows]:
 def _cells(rows: Iterable[MetricRow]) -> Iterable[tuple[tuple[Any, ...], Any]]:
     for row in rows:
         cell = {name: _with_texts(value) for name, value in msgspec.structs.asdict(row.cell).items()}
+        del cell["cost_carried"]  # `exact_rows` has all of the cost in `cost_pico`
         yield (row.tenant_id, row.route, row.model, row.window_start_us // MINUTE_US), cell
 
 

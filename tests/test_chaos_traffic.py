@@ -5,8 +5,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from chaos import books
 from chaos.cluster import PARTITIONS
 from chaos.generator import Generator
@@ -15,7 +13,7 @@ from families_held import held
 from pipeline import SECOND, START, Pipeline
 from streamlens.log import TP, Record
 from streamlens.postgres.store import PostgresStore
-from streamlens.topics import INPUTS, OBSERVATIONS
+from streamlens.topics import INPUTS, SOURCES
 
 SECONDS = 20
 ORIGIN = START - START % (60 * SECOND) + 50 * SECOND
@@ -25,8 +23,8 @@ ORIGIN = START - START % (60 * SECOND) + 50 * SECOND
 class Trial:
     """The pipeline with the suite's traffic in it; `records` are all that was sent, as a consumer would read them."""
 
-    def __init__(self, path: Path, store: PostgresStore, *, plain: bool = False) -> None:
-        self.generator = Generator(3, 400.0, PARTITIONS, path / "journal", ORIGIN, plain=plain)
+    def __init__(self, path: Path, store: PostgresStore) -> None:
+        self.generator = Generator(3, 400.0, PARTITIONS, path / "journal", ORIGIN)
         self.pipeline = Pipeline(path / "pipeline", partitions=PARTITIONS)
         self.pipeline.rows = store  # type: ignore[assignment]
         self.records: list[tuple[str, bytes, bytes]] = []
@@ -57,17 +55,13 @@ class Trial:
             yield record
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["all kinds", "calls as the simulator makes them"])
-async def test_the_oracle_agrees_where_nothing_breaks(
-    tmp_path: Path, store: PostgresStore, dsn: str, plain: bool
-) -> None:
-    trial = await Trial(tmp_path, store, plain=plain).run()
+async def test_the_oracle_agrees_where_nothing_breaks(tmp_path: Path, store: PostgresStore, dsn: str) -> None:
+    trial = await Trial(tmp_path, store).run()
     assert row_differences(await held(dsn), trial.generator.journal) == []
     assert await books.told(dsn) == await books.read(trial.read())
     by_topic = Counter(topic for topic, _, _ in trial.records)
-    assert by_topic.keys() == (INPUTS.keys() if plain else INPUTS.keys() | OBSERVATIONS.keys())
-    if not plain:
-        assert 0.7 < sum(by_topic[topic] for topic in INPUTS) / by_topic.total() < 0.8
+    assert by_topic.keys() == SOURCES.keys()
+    assert 0.7 < sum(by_topic[topic] for topic in INPUTS) / by_topic.total() < 0.8
 
 
 async def test_it_sees_whatever_is_wrong(tmp_path: Path, store: PostgresStore, dsn: str) -> None:
