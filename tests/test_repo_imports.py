@@ -1,6 +1,7 @@
 """The shape of the code: imports go one way, files stay short, and the top-level names belong to nobody else."""
 
 import ast
+import sys
 from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -16,6 +17,8 @@ MAY_IMPORT = {
 }
 """Our packages, and which of ours each may import. `streamlens/app.py` names agents and web as strings only."""
 MOST_LINES = 300
+CLIENT = ROOT / "streamlens/client"
+"""A folder that applications may copy, so it names itself by relative imports only."""
 
 
 def sources(package: str) -> list[Path]:
@@ -29,8 +32,9 @@ def imported(path: Path) -> Iterator[tuple[int, str]]:
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name.partition(".")[0]) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            # A relative import stays in its package or leaves all of ours; absolute ones say more, so there are none.
+        elif isinstance(node, ast.ImportFrom) and not (node.level == 1 and path.parent == CLIENT):
+            # A relative import stays in its package or leaves all of ours; absolute ones say more, so there are none
+            # but in the client.
             yield node.lineno, "." if node.level else (node.module or "").partition(".")[0]
 
 
@@ -44,6 +48,11 @@ def test_imports_go_one_way(package: str) -> None:
         if name in barred
     ]
     assert wrong == []
+
+
+def test_the_client_needs_the_standard_library_alone() -> None:
+    needed = {name for path in sources("streamlens/client") for _, name in imported(path)}
+    assert needed - sys.stdlib_module_names == set()
 
 
 def test_files_stay_short() -> None:
