@@ -32,7 +32,7 @@ _OTHER_LEVELS = {
     "EMERGENCY": "CRITICAL",
     "PANIC": "CRITICAL",
 }
-_LEVEL_OF = {level: level for level in LEVELS} | _OTHER_LEVELS
+LEVEL_OF = {level: level for level in LEVELS} | _OTHER_LEVELS
 
 
 class Evaluation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -72,7 +72,7 @@ class AppLog(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     sender: Text | None = None
 
     def __post_init__(self) -> None:
-        level = _LEVEL_OF.get(self.level.strip().upper())
+        level = LEVEL_OF.get(self.level.strip().upper())
         if level is None:
             raise BadEvent("level", f"not one of {', '.join(LEVELS)}")
         force_setattr(self, "level", level)
