@@ -30,6 +30,7 @@ MODULES = (
     "web.wiring",
     "web.ingest",
     "web.intake",
+    "web.otlp",
     "web.query",
     "web.projects",
     "web.dlq",

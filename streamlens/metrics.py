@@ -20,8 +20,8 @@ EVENTS = Counter(
     ("kind", "outcome"),
     registry=REGISTRY,
 )
-"""`kind` request, response, call, llm_log, telemetry or service (which are written as calls), evaluation, log, metric,
-or unknown; `outcome` accepted (durable) or rejected."""
+"""`kind` request, response, call, llm_log, telemetry, service or span (which are written as calls), evaluation, log,
+metric, or unknown; `outcome` accepted (durable), rejected, or ignored (spans that are no call of a model)."""
 
 INGEST_BYTES = Counter(
     "streamlens_ingest_bytes_total", "Bytes of the event bodies received, after decompression.", registry=REGISTRY

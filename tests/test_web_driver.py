@@ -34,7 +34,7 @@ ERRORS = [
     ("GET", "/v1/llm/call", 405, "POST"),
     ("PUT", "/v1/llm/events", 405, "POST"),
     ("HEAD", "/v1/llm/events", 405, "POST"),
-    ("POST", "/v1/metrics", 405, "GET,HEAD"),
+    ("POST", "/v1/ledger", 405, "GET,HEAD"),
     ("DELETE", "/", 405, "GET,HEAD"),
 ]
 

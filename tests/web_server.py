@@ -14,6 +14,7 @@ import web.health
 import web.ingest
 import web.intake
 import web.observed
+import web.otlp
 import web.pages
 import web.projects
 import web.prometheus

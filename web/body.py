@@ -12,7 +12,7 @@ from web.problem import Problem
 READ_TIMEOUT_S = 60
 IN_FLIGHT_BYTES = 256 * 1024 * 1024
 """Room for all bodies that are being read or written; what is more has to come again."""
-_TYPES = frozenset(
+TYPES = frozenset(
     (
         "application/json",
         "application/x-ndjson",
@@ -35,20 +35,22 @@ _in_flight = 0
 
 class body_of:
     """`async with body_of(request, max_bytes) as body`: the bytes, at most `max_bytes` after decompression and before.
+    `types`: the content types that are taken.
 
     Raises `Problem` 400, 408, 413 or 415, and `Unavailable` when the bodies of other requests take all the room. This
     one's is given back at the end of the block.
     """
 
-    __slots__ = ("_max_bytes", "_request", "_room")
+    __slots__ = ("_max_bytes", "_request", "_room", "_types")
 
-    def __init__(self, request: web.Request, max_bytes: int) -> None:
+    def __init__(self, request: web.Request, max_bytes: int, types: frozenset[str] = TYPES) -> None:
         self._request = request
         self._max_bytes = max_bytes
+        self._types = types
 
     async def __aenter__(self) -> bytes:
         global _in_flight
-        coding = _checked_coding(self._request)
+        coding = _checked_coding(self._request, self._types)
         size = self._request.content_length
         if size is not None and size > self._max_bytes:
             raise _too_large(self._max_bytes)
@@ -67,8 +69,8 @@ class body_of:
         _in_flight -= self._room
 
 
-def _checked_coding(request: web.Request) -> str:
-    _check_type(request)
+def _checked_coding(request: web.Request, types: frozenset[str]) -> str:
+    _check_type(request, types)
     coding = request.headers.get("Content-Encoding", "identity").strip().lower()
     if coding not in ("identity", "gzip", "x-gzip", "deflate", "zstd"):
         detail = f"Content-Encoding {coding[:64]} is not known; send one of {_CODINGS}"
@@ -105,10 +107,11 @@ async def _received(content: StreamReader, max_bytes: int) -> bytearray:
     return body
 
 
-def _check_type(request: web.Request) -> None:
+def _check_type(request: web.Request, types: frozenset[str]) -> None:
     kind = request.content_type
-    if kind not in _TYPES and not kind.endswith("+json"):
-        raise Problem(415, f"{kind[:64]} is not taken here; send application/json or application/x-ndjson")
+    if kind not in types and not (types is TYPES and kind.endswith("+json")):
+        wanted = "application/json or " + ("application/x-ndjson" if types is TYPES else "application/x-protobuf")
+        raise Problem(415, f"{kind[:64]} is not taken here; send {wanted}")
     charset = (request.charset or "utf-8").lower()
     if charset not in ("utf-8", "utf8", "us-ascii"):
         raise Problem(415, f"charset {charset[:64]} is not taken here; send UTF-8")

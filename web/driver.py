@@ -19,6 +19,7 @@ from streamlens.errors import BadEvent, Unavailable
 from streamlens.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from web.access import Need, admit, need_of
 from web.problem import Problem
+from web.rpcstatus import refused
 
 log = structlog.get_logger()
 
@@ -131,18 +132,18 @@ async def _answered(handler: _Handler, request: web.Request) -> web.StreamRespon
     try:
         return await handler(request)
     except Problem as problem:
-        return problem.response()
+        return refused(request, problem)
     except web.HTTPMethodNotAllowed as error:
         if request.method == "OPTIONS":
             return web.Response(status=204, headers={"Allow": ", ".join(sorted({*error.allowed_methods, "OPTIONS"}))})
         return Problem.of(error).response()
     except web.HTTPException as error:
-        return Problem.of(error).response() if error.status >= 400 else error
+        return refused(request, Problem.of(error)) if error.status >= 400 else error
     except (BadEvent, Unavailable) as error:
-        return Problem.of(error).response()
+        return refused(request, Problem.of(error))
     except Exception:
         log.exception("web.failed", method=request.method, path=request.path)
-        return Problem(500, "an internal error; the log of the server has the details").response()
+        return refused(request, Problem(500, "an internal error; the log of the server has the details"))
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

@@ -14,6 +14,7 @@ from streamlens.app import app
 from streamlens.errors import BadSetting, Unavailable
 from streamlens.facets import FACETS
 from streamlens.postgres import queries
+from web.otlp import ExportedMetrics
 from web.parameters import Parameters
 from web.problem import Problem
 from web.services import current
@@ -28,8 +29,9 @@ log = structlog.get_logger()
 
 
 @app.page("/v1/metrics")
-class Metrics(View):
-    """Rows per window, newest first; longer steps and coarser groups merge their histograms."""
+class Metrics(ExportedMetrics):
+    """Rows per window, newest first; longer steps and coarser groups merge their histograms. What OTLP posts to the
+    same path are measurements of systems."""
 
     async def get(self, request: web.Request, **_: Any) -> web.Response:
         names = ("tenant_id", "route", "model", "from", "to", "step", "group_by", "limit")
