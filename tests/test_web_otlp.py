@@ -18,6 +18,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 import web.body
 from otlp_messages import AT, FORMS, GOOD, TRACE_ID, attributes, encoded, logs, metrics, span, traces
 from streamlens.keys import Key, Keys, new_secret, sha256_of
+from streamlens.locallog.local import LocalLog
+from streamlens.log import TP, UNKNOWN_OFFSET, Record
 from streamlens.otlp.messages import JSON, LOGS, METRICS, PROTOBUF, SIGNALS, TRACES, Signal
 from streamlens.ratelimit import RateLimit
 from streamlens.settings import Settings
@@ -295,6 +297,8 @@ RECORDS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("a severity as text", {"severityText": "warn"}, {"level": "WARNING"}),
     ("one that nobody knows", {"severityText": "loud"}, {"level": "INFO"}),
     ("the worst", {"severityNumber": 24}, {"level": "CRITICAL"}),
+    ("an error still", {"severityNumber": 20}, {"level": "ERROR"}),
+    ("just a warning", {"severityNumber": 13}, {"level": "WARNING"}),
     ("the least", {"severityNumber": 1}, {"level": "DEBUG"}),
     ("an event of a model",
      {"eventName": "gen_ai.user.message", "traceId": TRACE_ID, "spanId": "00000000000000aa",
@@ -390,6 +394,21 @@ async def test_too_many_are_answered_503_and_when_to_come_again(tmp_path: Path, 
         assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
         assert (await status_of(answer))[0] == 14
         assert len(written(site)) == 10
+
+
+@pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.path)
+async def test_what_is_not_durable_is_not_acknowledged(
+    site: Site, signal: Signal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def append(self: LocalLog, batches: dict[TP, list[Record]]) -> dict[TP, int]:
+        return dict.fromkeys(batches, UNKNOWN_OFFSET)
+
+    accepted = {"kind": signal.counted_as, "outcome": "accepted"}
+    before = counted("streamlens_events_total", **accepted)
+    monkeypatch.setattr(LocalLog, "append", append)
+    answer = await export(site, signal, PROTOBUF, GOOD[signal.path]("acme"))
+    assert (answer.status, answer.headers["Retry-After"], (await status_of(answer))[0]) == (503, "1", 14)
+    assert counted("streamlens_events_total", **accepted) == before
 
 
 async def test_a_full_house_is_503_too(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
