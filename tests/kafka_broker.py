@@ -114,6 +114,11 @@ class KafkaBroker:
         """SIGSTOP: connections stay open and nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        deadline = time.monotonic() + 10
+        tasks = Path(f"/proc/{self._process.pid}/task")
+        # Its threads stop one after the other, and the last one may answer.
+        while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in tasks.glob("*/stat")):
+            assert time.monotonic() < deadline, "the broker does not stop"
 
     def resume(self) -> None:
         """SIGCONT."""
