@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
-from pipeline import START, Pipeline
+from pipeline import MINUTE, SECOND, START, Pipeline
 from streamlens.metrics import SERIES_OVERFLOW
 from tables.caps import OTHER
 from tables.kept import KEPT
@@ -197,4 +197,6 @@ async def test_names_have_room_again_once_the_windows_are_closed_that_had_them(t
         (OTHER, 1),
         ("new", 1),
     ]
+    logic: Any = pipeline.join.units[0].logic
+    assert {said[0] for said in logic._calls._known} == {(START + 400 * SECOND) // MINUTE}, "of open windows alone"
     await pipeline.close()
