@@ -213,7 +213,7 @@ class Join:
     ) -> None:
         """Count a call of one or two events in its window; `last` is the latest window of its events."""
         self._pending.mark(request_id, last)
-        self._calls.count(window, request, response, events)
+        self._calls.count(request_id, window, request, response, events)
 
     def _is_repeated(self, request_id: str, window: int, tenant_id: str) -> bool:
         """Book an event whose id is joined already."""

@@ -24,6 +24,8 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
     prompt_tokens: int | None
     sender: str | None = None
     facets: tuple[str, ...] = ()
+    user_id: str | None = None
+    session_id: str | None = None
 
     @classmethod
     def of(cls, event: Request | Call, ts_us: int, facets: Facets) -> "RequestHalf":
@@ -36,6 +38,8 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
             event.prompt_tokens,
             None if event.sender is None else intern(event.sender),  # one text for all halves that wait
             facets.of_request(event),
+            event.user_id_hash or None,
+            event.session_id or None,
         )
 
 

@@ -71,8 +71,8 @@ class Calls:
         for window, (tenant_id, facet, value) in self._faceted.names(closed + 1):
             self._caps.seen(window, tenant_id, facet, value)
 
-    def count(self, window: int, request: RequestHalf, response: ResponseHalf, events: int) -> None:
-        """Count a call of one or two events in a window; it has the facets that its halves tell."""
+    def count(self, request_id: str, window: int, request: RequestHalf, response: ResponseHalf, events: int) -> None:
+        """Count a call of one or two events in a window. `request_id` may have its tenant behind a NUL (`scoped`)."""
         said = (
             window,
             request.tenant_id,
@@ -88,10 +88,10 @@ class Calls:
         if place is None:
             place = self._place(said, window, request, response)
         used = usage_of(request, response)
-        if response.cost_pico is None:
-            place.cell.add(used, *priced(place.price, request.ts_us, used))
-        else:
-            place.cell.add(used, response.cost_pico, None)
+        cost_pico, rates = response.cost_pico, None
+        if cost_pico is None:
+            cost_pico, rates = priced(place.price, request.ts_us, used)
+        place.cell.add(used, cost_pico, rates)
         place.entry.aggregate(events)
         for rule in used.warnings:
             place.warned[rule, response.sender or request.sender] += 1
