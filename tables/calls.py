@@ -38,12 +38,11 @@ class _Known(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """The same for the calls of this epoch. `warned` counts those that broke a rule, by (rule, sender)."""
+    """The same for the calls of this epoch."""
 
     cell: Cell | Spread
     entry: Entry
     price: Rates | Schedule | None
-    warned: Counter[tuple[str, str | None]]
 
 
 class Calls:
@@ -62,6 +61,8 @@ class Calls:
         self._known: dict[_Said, _Known] = {}
         self._places: dict[_Said, _Place] = {}
         self._spreads: list[tuple[int, str, Spread]] = []
+        self._told: dict[_Said, tuple[tuple[Windowed[Cell], bytes, str | None], ...]] = {}
+        self._warned: Counter[tuple[int, str, str, str | None]] = Counter()
 
     def open(self, state: State, closed: int) -> None:
         self._partials.open(state)
@@ -94,7 +95,7 @@ class Calls:
         place.cell.add(used, cost_pico, rates)
         place.entry.aggregate(events)
         for rule in used.warnings:
-            place.warned[rule, response.sender or request.sender] += 1
+            self._warned[window, request.tenant_id, rule, response.sender or request.sender] += 1
 
     def _place(self, said: _Said, window: int, request: RequestHalf, response: ResponseHalf) -> _Place:
         """Where to add a call, and those that say the same, in this epoch."""
@@ -111,30 +112,45 @@ class Calls:
             cell = Spread(cells, known.capped)
             self._spreads.append((window, request.tenant_id, cell))
         entry = self._ledger.entry(window, request.tenant_id)
-        place = self._places[said] = _Place(cell, entry, known.price, Counter())
+        place = self._places[said] = _Place(cell, entry, known.price)
         return place
 
     def _find(self, window: int, request: RequestHalf, response: ResponseHalf) -> _Known:
         tenant_id = request.tenant_id
         route, model, capped = self._caps.series(window, tenant_id, request.route, request.model)
-        row = self._partials, self._partials.key(window, tenant_id, route, model)
-        rows: list[tuple[Windowed[Cell], bytes]] = [row]
-        for text in self._facets.of_call(request.provider, request.facets, response.facets, response.error_type):
-            facet, _, value = text.partition("\0")
-            admitted = self._caps.admit(window, tenant_id, facet, value)
-            if admitted != value:
-                capped += (facet,)
-            rows.append((self._faceted, self._faceted.key(window, tenant_id, facet, admitted)))
+        rows: list[tuple[Windowed[Cell], bytes]] = [
+            (self._partials, self._partials.key(window, tenant_id, route, model)),
+        ]
+        for family, key, label in self._facets_of(window, request, response):
+            rows.append((family, key))
+            if label is not None:
+                capped += (label,)
         return _Known(tuple(rows), capped, self._prices.of_model(request, response))
+
+    def _facets_of(
+        self, window: int, request: RequestHalf, response: ResponseHalf
+    ) -> tuple[tuple[Windowed[Cell], bytes, str | None], ...]:
+        """The rows of a call's facets, each with its label where the value had no room. Many series tell the same."""
+        tenant_id = request.tenant_id
+        said = (window, tenant_id, request.provider, request.facets, response.facets, response.error_type)
+        found = self._told.get(said)
+        if found is None:
+            if len(self._told) == _KNOWN:
+                self._told.clear()
+            rows = []
+            for text in self._facets.of_call(*said[2:]):
+                facet, _, value = text.partition("\0")
+                admitted = self._caps.admit(window, tenant_id, facet, value)
+                key = self._faceted.key(window, tenant_id, facet, admitted)
+                rows.append((self._faceted, key, None if admitted == value else facet))
+            found = self._told[said] = tuple(rows)
+        return found
 
     def _fold(self) -> None:
         """Bring all cells and warnings up to date; each call that comes looks for its place anew."""
-        warned: Counter[tuple[object, ...]] = Counter()
-        for (window, tenant_id, *_), place in self._places.items():
-            for broken, calls in place.warned.items():
-                warned[window, tenant_id, *broken] += calls
-        for (window, tenant_id, rule, sender), calls in warned.items():
-            self._observed.warn(window, tenant_id, rule, sender, calls)  # type: ignore[arg-type]  # as in `count`
+        for (window, tenant_id, rule, sender), calls in self._warned.items():
+            self._observed.warn(window, tenant_id, rule, sender, calls)
+        self._warned.clear()
         self._places.clear()
         for at, tenant, spread in self._spreads:
             calls = spread.fold()
@@ -151,5 +167,6 @@ class Calls:
 
     def rest(self, closed: int) -> None:
         self._known = {said: known for said, known in self._known.items() if said[0] > closed}  # type: ignore[operator]
+        self._told = {said: rows for said, rows in self._told.items() if said[0] > closed}  # type: ignore[operator]
         self._partials.rest(closed)
         self._faceted.rest(closed)
