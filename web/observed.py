@@ -1,85 +1,148 @@
 """`GET /v1/evaluations`, `/v1/tallies`, `/api/v1/analytics/logs/recent`: what applications told besides their calls."""
 
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
-import orjson
-from aiohttp import web
+import msgspec
 from faust.web import View
+from msgspec import UNSET, Meta, UnsetType
 
 from streamlens.app import app
 from streamlens.observations import LEVELS
 from streamlens.postgres import observed_queries
+from streamlens.postgres.queries import MINUTE_US
+from web.asked import Asked, Limit, Name, Spanned, Step, some_of
+from web.contract import Answer, Time, asks
 from web.intake import EvaluationEvents
-from web.parameters import Parameters
-from web.query import STEPS_US, answered
+from web.query import answered
 from web.services import current
 
-KINDS = ("log", "metric", "warning")
+Kind = Literal["log", "metric", "warning"]
+
+
+class EvaluationsAsked(Spanned, frozen=True, kw_only=True):
+    """Which evaluations."""
+
+    route: Name | None = None
+    model: Name | None = None
+    name: Name | None = None
+    step_us: Step = msgspec.field(default=MINUTE_US, name="step")
+    limit: Limit = 60
+
+
+class EvaluationsRow(Answer, frozen=True, kw_only=True):
+    """The evaluations of one name in a window. Scores are null where there were only labels."""
+
+    tenant_id: str
+    route: str
+    model: str
+    name: str
+    window_start: Time
+    window_end: Time
+    evaluations: int
+    scored: int
+    avg_score: float | None
+    min_score: float | None
+    max_score: float | None
+    p5_score: float | None
+    p50_score: float | None
+    p95_score: float | None
+    labels: Annotated[dict[str, int], Meta(description="How often each was given")]
+    revision: int
+    final: bool
+
+
+class EvaluationsAnswer(Answer, frozen=True, kw_only=True):
+    """Newest first."""
+
+    evaluations: list[EvaluationsRow]
+    count: int
 
 
 @app.page("/v1/evaluations")
 class Evaluations(EvaluationEvents):
     """How good calls were, by series and name of the evaluation."""
 
-    async def get(self, request: web.Request, **_: Any) -> web.Response:
-        names = ("tenant_id", "route", "model", "name", "from", "to", "step", "limit")
-        parameters = Parameters(request, names)
-        from_us, to_us = parameters.span_us()
-        rows = await answered(
-            observed_queries.evaluations(
-                current().pool,
-                tenant_id=parameters.name("tenant_id"),
-                route=parameters.name("route"),
-                model=parameters.name("model"),
-                name=parameters.name("name"),
-                from_us=from_us,
-                to_us=to_us,
-                step_us=parameters.choice("step", STEPS_US, "1m"),
-                limit=parameters.count("limit", 1, 10_000, 60),
-            )
-        )
-        return _json({"evaluations": rows, "count": len(rows)})
+    @asks(EvaluationsAsked, EvaluationsAnswer)
+    async def get(self, asked: EvaluationsAsked) -> dict[str, Any]:
+        rows = await answered(observed_queries.evaluations(current().pool, **msgspec.structs.asdict(asked)))
+        return {"evaluations": rows, "count": len(rows)}
+
+
+class TalliesAsked(Spanned, frozen=True, kw_only=True):
+    """Which counts."""
+
+    kinds: tuple[Kind, ...] = msgspec.field(default=get_args(Kind), name="kind")
+    name: Name | None = None
+    step_us: Step = msgspec.field(default=MINUTE_US, name="step")
+    limit: Limit = 60
+
+
+class TalliesRow(Answer, frozen=True, kw_only=True):
+    """A count of a window; `sum`, `min` and `max` are null but for metrics."""
+
+    tenant_id: str
+    kind: Kind
+    name: str
+    detail: str
+    window_start: Time
+    window_end: Time
+    count: int
+    sum: float | None
+    min: float | None
+    max: float | None
+
+
+class TalliesAnswer(Answer, frozen=True, kw_only=True):
+    """Newest first."""
+
+    tallies: list[TalliesRow]
+    count: int
 
 
 @app.page("/v1/tallies")
 class Tallies(View):
     """Lines of logs, system metrics and warnings, counted."""
 
-    async def get(self, request: web.Request, **_: Any) -> web.Response:
-        parameters = Parameters(request, ("kind", "tenant_id", "name", "from", "to", "step", "limit"))
-        from_us, to_us = parameters.span_us()
-        rows = await answered(
-            observed_queries.tallies(
-                current().pool,
-                kinds=parameters.names("kind", KINDS, ",".join(KINDS)),
-                tenant_id=parameters.name("tenant_id"),
-                name=parameters.name("name"),
-                from_us=from_us,
-                to_us=to_us,
-                step_us=parameters.choice("step", STEPS_US, "1m"),
-                limit=parameters.count("limit", 1, 10_000, 60),
-            )
-        )
-        return _json({"tallies": rows, "count": len(rows)})
+    @asks(TalliesAsked, TalliesAnswer)
+    async def get(self, asked: TalliesAsked) -> dict[str, Any]:
+        rows = await answered(observed_queries.tallies(current().pool, **msgspec.structs.asdict(asked)))
+        return {"tallies": rows, "count": len(rows)}
+
+
+class LogsAsked(Asked, frozen=True, kw_only=True):
+    """Which lines."""
+
+    levels: Annotated[tuple[str, ...], some_of(LEVELS)] = msgspec.field(default=LEVELS, name="level")
+    service: Name | None = None
+    limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+
+
+class LogLine(Answer, frozen=True, kw_only=True):
+    """A line that was kept, as it was sent."""
+
+    id: str
+    tenant_id: str
+    timestamp: Time
+    level: str
+    message: str
+    service: str | UnsetType = UNSET
+    attributes: dict[str, str | int | float | bool | None] | UnsetType = UNSET
+    request_id: str | UnsetType = UNSET
+    session_id: str | UnsetType = UNSET
+
+
+class LogsAnswer(Answer, frozen=True, kw_only=True):
+    """Newest first."""
+
+    logs: list[LogLine]
+    count: int
 
 
 @app.page("/api/v1/analytics/logs/recent")
 class RecentLogs(View):
     """The newest lines of application logs."""
 
-    async def get(self, request: web.Request, **_: Any) -> web.Response:
-        parameters = Parameters(request, ("tenant_id", "level", "service", "limit"))
-        rows = await answered(
-            observed_queries.recent_logs(
-                current().pool,
-                tenant_id=parameters.name("tenant_id"),
-                levels=parameters.names("level", LEVELS, ",".join(LEVELS)),
-                service=parameters.name("service"),
-                limit=parameters.count("limit", 1, 1_000, 100),
-            )
-        )
-        return _json({"logs": rows, "count": len(rows)})
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
+    @asks(LogsAsked, LogsAnswer)
+    async def get(self, asked: LogsAsked) -> dict[str, Any]:
+        rows = await answered(observed_queries.recent_logs(current().pool, **msgspec.structs.asdict(asked)))
+        return {"logs": rows, "count": len(rows)}

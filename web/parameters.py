@@ -1,7 +1,10 @@
-"""Query parameters, strictly: what is unknown, repeated or malformed is refused by name, never guessed."""
+"""Query parameters, strictly: what is unknown, repeated or malformed is refused by name, never guessed.
+
+Routes declare theirs as types (`web.asked`), for each of which there is a verb here.
+"""
 
 from collections.abc import Collection, Iterable, Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 
 import msgspec
@@ -17,14 +20,16 @@ _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Parameters:
-    """The query of one request. An empty value counts as not given. All methods raise `Problem` 400 with the field.
+    """The query of one request, and what is `known` of its path. An empty value counts as not given. All methods raise
+    `Problem` 400 with the field.
 
     A key's tenant is the `tenant_id` of every question asked with it, whether the route knows that parameter or not.
     """
 
     def __init__(self, request: web.Request, known: Iterable[str]) -> None:
         self._values: dict[str, str] = {}
-        names = sorted(known)
+        known = set(known)
+        names = sorted(known - set(request.match_info))
         own = key_of(request).tenant_id
         if own is not None:
             for given in request.query.getall("tenant_id", ()):
@@ -37,6 +42,11 @@ class Parameters:
             self._values[name] = value
         if own is not None:
             self._values["tenant_id"] = own
+        self._values.update((name, value) for name, value in request.match_info.items() if name in known)
+
+    def given(self, field: str) -> bool:
+        """Whether there is anything to read."""
+        return bool(self._values.get(field))
 
     def name(self, field: str) -> str | None:
         """A name of the events' contract: at most 256 characters, no NUL."""
@@ -92,6 +102,23 @@ class Parameters:
             raise _bad(field, f"not `none` nor a comma separated choice of {', '.join(choices)}")
         return tuple(choice for choice in choices if choice in given)
 
+    def date(self, field: str) -> date | None:
+        """A day, as 2026-11-18."""
+        value = self._values.get(field)
+        if not value:
+            return None
+        try:
+            return msgspec.convert(value, date)
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            raise _bad(field, "not a date as 2026-11-18") from None
+
+    def texts(self, field: str, low: int, high: int) -> tuple[str, ...]:
+        """From `low` to `high` names, comma separated."""
+        names = (self._values.get(field) or "").split(",")
+        if not low <= len(names) <= high or any(not 0 < len(name) <= _MAX_NAME or not _is_text(name) for name in names):
+            raise _bad(field, f"not {low} to {high} comma separated texts of 1 to {_MAX_NAME} characters")
+        return tuple(names)
+
     def among(self, field: str, choices: Collection[str]) -> str | None:
         """The value, if it is one of `choices`; what else it may be, another method says."""
         value = self._values.get(field)
@@ -102,7 +129,8 @@ class Parameters:
         value = self._values.get(field)
         if not value:
             return default
-        if not (value.isascii() and value.isdigit() and len(value) < 10 and low <= int(value) <= high):
+        digits = max(9, len(str(high)))
+        if not (value.isascii() and value.isdigit() and len(value) <= digits and low <= int(value) <= high):
             raise _bad(field, f"not an integer from {low:,} to {high:,}")
         return int(value)
 

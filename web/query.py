@@ -2,25 +2,27 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import asyncpg
-import orjson
+import msgspec
 import structlog
-from aiohttp import web
 from faust.web import View
+from msgspec import UNSET, Meta, UnsetType
 
 from streamlens.app import app
 from streamlens.errors import BadSetting, Unavailable
 from streamlens.facets import FACETS
 from streamlens.postgres import queries
+from streamlens.postgres.queries import MINUTE_US, SERIES
+from web.asked import Asked, KeysTenant, Limit, Name, Spanned, Step, reads
+from web.contract import Answer, Time, asks
+from web.measures import Measures
 from web.otlp import ExportedMetrics
 from web.parameters import Parameters
 from web.problem import Problem
 from web.services import current
 
-STEPS_US = {"1m": 60_000_000, "5m": 300_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
-GROUPS = ("route", "model")
 ANSWER_S = 8.0
 """Longest time a question may take; above the timeout of a statement, so that the server gives up first."""
 
@@ -28,65 +30,166 @@ _T = TypeVar("_T")
 log = structlog.get_logger()
 
 
+def _read_groups(asked: Parameters, field: str) -> tuple[str, ...]:
+    facet = asked.among(field, FACETS)
+    return (facet,) if facet else asked.names(field, SERIES, "")
+
+
+_GROUPED = reads(
+    _read_groups,
+    "`route`, `model`, both or `none`; or a facet alone",
+    items={"type": "string", "enum": [*SERIES, "none", *FACETS]},
+)
+
+
+class MetricsAsked(Spanned, frozen=True, kw_only=True):
+    """Which rows, and what they are summed up over."""
+
+    route: Name | None = None
+    model: Name | None = None
+    step_us: Step = msgspec.field(default=MINUTE_US, name="step")
+    group_by: Annotated[tuple[str, ...], _GROUPED] = SERIES
+    limit: Limit = 60
+
+    @property
+    def facet(self) -> str | None:
+        """The facet by which is grouped."""
+        return self.group_by[0] if len(self.group_by) == 1 and self.group_by[0] in FACETS else None
+
+
+class MetricsRow(Measures, frozen=True, kw_only=True):
+    """What happened in a window. `route` and `model` are null where rows are summed up over them; rows by a facet have
+    `facet` and `value` instead."""
+
+    tenant_id: str
+    route: str | UnsetType | None = UNSET
+    model: str | UnsetType | None = UNSET
+    facet: str | UnsetType = UNSET
+    value: str | UnsetType = UNSET
+    window_start: Time
+    window_end: Time
+
+
+class MetricsAnswer(Answer, frozen=True, kw_only=True):
+    """Newest first."""
+
+    metrics: list[MetricsRow]
+    count: int
+
+
 @app.page("/v1/metrics")
 class Metrics(ExportedMetrics):
     """Rows per window, newest first; longer steps and coarser groups merge their histograms. What OTLP posts to the
     same path are measurements of systems."""
 
-    async def get(self, request: web.Request, **_: Any) -> web.Response:
-        names = ("tenant_id", "route", "model", "from", "to", "step", "group_by", "limit")
-        parameters = Parameters(request, names)
-        from_us, to_us = parameters.span_us()
-        facet, route, model = parameters.among("group_by", FACETS), parameters.name("route"), parameters.name("model")
-        if facet and (route or model):
-            at_fault = "route" if route else "model"
+    @asks(MetricsAsked, MetricsAnswer)
+    async def get(self, asked: MetricsAsked) -> dict[str, Any]:
+        facet = asked.facet
+        if facet and (asked.route or asked.model):
+            at_fault = "route" if asked.route else "model"
             raise Problem(400, "facets are counted over all routes and models", field=at_fault)
         rows = await answered(
             queries.metrics(
                 current().pool,
-                tenant_id=parameters.name("tenant_id"),
-                route=route,
-                model=model,
-                from_us=from_us,
-                to_us=to_us,
-                step_us=parameters.choice("step", STEPS_US, "1m"),
-                group_by=GROUPS if facet else parameters.names("group_by", GROUPS, "route,model"),
+                tenant_id=asked.tenant_id,
+                route=asked.route,
+                model=asked.model,
+                from_us=asked.from_us,
+                to_us=asked.to_us,
+                step_us=asked.step_us,
+                group_by=SERIES if facet else asked.group_by,
                 facet=facet,
-                limit=parameters.count("limit", 1, 10_000, 60),
+                limit=asked.limit,
             )
         )
-        return _json({"metrics": rows, "count": len(rows)})
+        return {"metrics": rows, "count": len(rows)}
+
+
+class TenantsAsked(Asked, frozen=True, kw_only=True):
+    """Nothing: a tenant's key sees its own, others see all."""
+
+    tenant_id: KeysTenant | None = None
+
+
+class TenantRow(Answer, frozen=True, kw_only=True):
+    """`last_window` is the start of its newest."""
+
+    tenant_id: str
+    last_window: Time
+
+
+class TenantsAnswer(Answer, frozen=True, kw_only=True):
+    """By name."""
+
+    tenants: list[TenantRow]
 
 
 @app.page("/v1/tenants")
 class Tenants(View):
     """The tenants that have rows."""
 
-    async def get(self, request: web.Request, **_: Any) -> web.Response:
-        tenant_id = Parameters(request, ()).name("tenant_id")
-        return _json({"tenants": await answered(queries.tenants(current().pool, tenant_id))})
+    @asks(TenantsAsked, TenantsAnswer)
+    async def get(self, asked: TenantsAsked) -> dict[str, Any]:
+        return {"tenants": await answered(queries.tenants(current().pool, asked.tenant_id))}
+
+
+class SeriesRow(TenantRow, frozen=True, kw_only=True):
+    """A route and a model of a tenant."""
+
+    route: str
+    model: str
+
+
+class SeriesAnswer(Answer, frozen=True, kw_only=True):
+    """By tenant, route and model."""
+
+    series: list[SeriesRow]
 
 
 @app.page("/v1/series")
 class Series(View):
     """The routes and models of a tenant, or of all."""
 
-    async def get(self, request: web.Request, **_: Any) -> web.Response:
-        tenant_id = Parameters(request, ("tenant_id",)).name("tenant_id")
-        return _json({"series": await answered(_series(current().pool, tenant_id))})
+    @asks(Asked, SeriesAnswer)
+    async def get(self, asked: Asked) -> dict[str, Any]:
+        return {"series": await answered(_series(current().pool, asked.tenant_id))}
+
+
+class LedgerAsked(Spanned, frozen=True, kw_only=True):
+    """Which minutes."""
+
+    limit: Limit = 10_000
+
+
+class LedgerRow(Answer, frozen=True, kw_only=True):
+    """The events of a tenant and minute; `""` are those of which no tenant is known."""
+
+    tenant_id: str
+    minute: Time
+    received: int
+    aggregated: int
+    pending: int
+    orphaned: int
+    duplicate: int
+    late: int
+    rejected: int
+    closes: Annotated[bool, Meta(description="`received` is the sum of the others")]
+
+
+class LedgerAnswer(Answer, frozen=True, kw_only=True):
+    """Newest first."""
+
+    ledger: list[LedgerRow]
 
 
 @app.page("/v1/ledger")
 class Ledger(View):
     """What became of every event, per tenant and minute."""
 
-    async def get(self, request: web.Request, **_: Any) -> web.Response:
-        parameters = Parameters(request, ("tenant_id", "from", "to", "limit"))
-        from_us, to_us = parameters.span_us()
-        tenant_id = parameters.name("tenant_id")
-        limit = parameters.count("limit", 1, 10_000, 10_000)
-        rows = await answered(queries.ledger(current().pool, tenant_id, from_us, to_us, limit))
-        return _json({"ledger": rows})
+    @asks(LedgerAsked, LedgerAnswer)
+    async def get(self, asked: LedgerAsked) -> dict[str, Any]:
+        question = queries.ledger(current().pool, asked.tenant_id, asked.from_us, asked.to_us, asked.limit)
+        return {"ledger": await answered(question)}
 
 
 async def _series(pool: Any, tenant_id: str | None) -> list[dict[str, Any]]:
@@ -104,7 +207,3 @@ async def answered(question: Awaitable[_T]) -> _T:
         # Without its tables it is one that has just come back and is about to be migrated.
         log.debug("web.postgres_unavailable", error=str(error))
         raise Unavailable("Postgres does not answer; events are taken all the same", retry_after_s=2) from error
-
-
-def _json(value: object) -> web.Response:
-    return web.Response(body=orjson.dumps(value), content_type="application/json")
