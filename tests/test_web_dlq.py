@@ -19,6 +19,7 @@ from web_server import PARTITIONS, serving
 __all__ = ["world"]
 
 BAD = ["from=soon", "to=1.5", "limit=0", "limit=10001", "tenant=acme", "from=2&to=1", "reason=bad", "topic=llm.metrics"]
+BAD_CURSORS = ["cursor=x", "cursor=%C3%A9", "cursor=WzEsMl0="]
 BAD_REPLAYS = ["limit=1001", "again=yes", "dry_run=1", "after=x", "after=WzEsWzEsMl1d"]
 BAD_PLACES = [b'[1,[1,"a\\u0000",1,1]]', b'[1,[1,"llm.calls",1,9223372036854775808]]', b"[253402300800000000]", b"[-1]"]
 
@@ -63,6 +64,25 @@ async def test_letters_are_selected_and_the_newest_come_first(world: World) -> N
     assert await minutes(f"?from={since}") == [2, 1]
 
 
+async def test_letters_are_continued_where_the_answer_before_has_ended(world: World) -> None:
+    for number in range(5):
+        await world.pipeline.send_raw("call", EVENTS["malformed"] + bytes([number]), str(number))
+    await world.settle()
+    every, seen, query = await world.letters(), [], "?limit=2"
+    assert len(every) == 5
+    for count in (2, 2, 1):
+        async with world.site.http.get(f"/v1/dlq{query}") as answer:
+            page = await answer.json()
+        assert page["count"] == len(page["letters"]) == count
+        seen += page["letters"]
+        query = f"?limit=2&cursor={page['next']}"
+        if page["next"]:
+            assert answer.headers["Link"] == f'</v1/dlq?limit=2&cursor={page["next"]}>; rel="next"'
+            await world.pipeline.send_raw("call", EVENTS["malformed"], "newer: moves nothing")
+            await world.settle()
+    assert (seen, page["next"]) == (every, None)
+
+
 async def test_bytes_that_are_no_text_come_in_base64_and_long_ones_cut(world: World) -> None:
     await world.pipeline.send_raw("call", b"\xff\x00", "short")
     await world.pipeline.send_raw("call", b"\xfe" * ((1 << 20) + 1), "long")
@@ -80,7 +100,7 @@ async def test_bytes_that_are_no_text_come_in_base64_and_long_ones_cut(world: Wo
 @pytest.mark.parametrize("name", ["llm.calls/0/1", "x/0/0", "%00/0/0", "llm.calls/-1/0", f"llm.calls/{1 << 31}/0"])
 async def test_a_letter_that_is_not_there(world: World, name: str) -> None:
     answer = await world.site.http.get(f"/v1/dlq/{name}")
-    assert (answer.status, (await answer.json())["detail"][:23]) == (404, "there is no such letter")
+    assert (answer.status, (await answer.json())["detail"][:11]) == (404, "there is no")
 
 
 async def test_a_letter_is_its_tenants(world: World) -> None:
@@ -89,6 +109,13 @@ async def test_a_letter_is_its_tenants(world: World) -> None:
     path = f"/v1/dlq/{CALLS}/{partition_of(b'k', PARTITIONS)}/0"
     assert (await world.get(f"{path}?tenant_id=globex"))["tenant_id"] == "globex"
     assert (await world.site.http.get(f"{path}?tenant_id=acme")).status == 404
+
+
+@pytest.mark.parametrize("query", BAD_CURSORS)
+async def test_a_cursor_that_is_none_is_refused(tmp_path: Path, query: str) -> None:
+    async with serving(tmp_path) as site:
+        answer = await site.http.get(f"/v1/dlq?{query}")
+        assert (answer.status, (await answer.json())["field"]) == (400, "cursor")
 
 
 @pytest.mark.parametrize("query", BAD)

@@ -95,6 +95,8 @@ class Field(NamedTuple):
     read: _Read
     required: bool
     hidden: bool
+    place: bool
+    """Where a list goes on: the `next` of the answer before."""
 
 
 def read(kind: type[_T], request: web.Request, *others: str) -> _T:
@@ -127,7 +129,7 @@ def fields_of(kind: type[Any]) -> tuple[Field, ...]:
     for field in struct.fields:
         known, extra = _plain(field.type)
         read = extra.get("read") or _read_of(known, place="place" in extra)
-        fields.append(Field(field.encode_name, field.name, read, field.required, "hidden" in extra))
+        fields.append(Field(field.encode_name, field.name, read, field.required, "hidden" in extra, "place" in extra))
     return tuple(fields)
 
 

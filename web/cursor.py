@@ -4,7 +4,8 @@ Lists are continued by the key of their order, never by counting rows, so rows t
 """
 
 import base64
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -15,12 +16,17 @@ _T = TypeVar("_T")
 
 def token(place: msgspec.Struct) -> str:
     """The text for a place: a struct with `array_like=True`, whose fields are bounded types."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).rstrip(b"=").decode()
+
+
+def after(rows: Sequence[Any], limit: int, place_of: Callable[[Any], msgspec.Struct]) -> str | None:
+    """The `next` of a list: the text for its last row's place, None when it has fewer rows than were asked for."""
+    return token(place_of(rows[-1])) if len(rows) >= limit else None
 
 
 def opened(field: str, text: str, kind: type[_T]) -> _T:
     """The place that a text stands for. Raises `Problem` 400 with the field for any but those of `token`."""
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(text.encode("ascii")), type=kind)
+        return msgspec.json.decode(base64.urlsafe_b64decode(text.encode("ascii") + b"=="), type=kind)
     except (ValueError, msgspec.DecodeError):
         raise Problem(400, "not the `next` of an answer", field=field) from None

@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 import structlog
 from faust.web import View
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta
 
 from streamlens.app import app
 from streamlens.errors import BadSetting, Unavailable
@@ -17,7 +17,7 @@ from streamlens.postgres import queries
 from streamlens.postgres.queries import MINUTE_US, SERIES
 from web.asked import Asked, KeysTenant, Limit, Name, Spanned, Step, reads
 from web.contract import Answer, Time, asks
-from web.measures import Measures
+from web.metricsrow import MetricsRow
 from web.otlp import ExportedMetrics
 from web.parameters import Parameters
 from web.problem import Problem
@@ -57,19 +57,6 @@ class MetricsAsked(Spanned, frozen=True, kw_only=True):
         return self.group_by[0] if len(self.group_by) == 1 and self.group_by[0] in FACETS else None
 
 
-class MetricsRow(Measures, frozen=True, kw_only=True):
-    """What happened in a window. `route` and `model` are null where rows are summed up over them; rows by a facet have
-    `facet` and `value` instead."""
-
-    tenant_id: str
-    route: str | UnsetType | None = UNSET
-    model: str | UnsetType | None = UNSET
-    facet: str | UnsetType = UNSET
-    value: str | UnsetType = UNSET
-    window_start: Time
-    window_end: Time
-
-
 class MetricsAnswer(Answer, frozen=True, kw_only=True):
     """Newest first."""
 
@@ -79,8 +66,7 @@ class MetricsAnswer(Answer, frozen=True, kw_only=True):
 
 @app.page("/v1/metrics")
 class Metrics(ExportedMetrics):
-    """Rows per window, newest first; longer steps and coarser groups merge their histograms. What OTLP posts to the
-    same path are measurements of systems."""
+    """Rows per window, newest first; longer steps and coarser groups merge their histograms."""
 
     @asks(MetricsAsked, MetricsAnswer)
     async def get(self, asked: MetricsAsked) -> dict[str, Any]:
@@ -133,11 +119,13 @@ class Tenants(View):
         return {"tenants": await answered(queries.tenants(current().pool, asked.tenant_id))}
 
 
-class SeriesRow(TenantRow, frozen=True, kw_only=True):
-    """A route and a model of a tenant."""
+class SeriesRow(Answer, frozen=True, kw_only=True):
+    """A route and a model of a tenant; `last_window` is the start of its newest."""
 
+    tenant_id: str
     route: str
     model: str
+    last_window: Time
 
 
 class SeriesAnswer(Answer, frozen=True, kw_only=True):

@@ -84,13 +84,15 @@ async def forget(pool: asyncpg.Pool, partition: int, start: int) -> bool:
         return gone < _FORGET_ROWS
 
 
-async def newest(pool: asyncpg.Pool, selection: Selection, limit: int) -> list[dict[str, Any]]:
-    """The newest letters of a selection, as `GET /v1/dlq` tells of them."""
+async def newest(pool: asyncpg.Pool, selection: Selection, before: Place | None, limit: int) -> list[asyncpg.Record]:
+    """The newest letters of a selection, or those before a place."""
     where, values = _where(selection)
+    if before is not None:
+        where += " and " + _beyond("<", before, values)
     order = "order by found_at desc, topic desc, partition desc, origin_offset desc"
     async with reader(pool) as connection:
-        rows = await connection.fetch(f"{_ROWS} where {where} {order} limit {limit:d}", *values)
-    return [told(row) for row in rows]
+        rows: list[asyncpg.Record] = await connection.fetch(f"{_ROWS} where {where} {order} limit {limit:d}", *values)
+    return rows
 
 
 async def find(pool: asyncpg.Pool, topic: str, partition: int, offset: int) -> asyncpg.Record | None:
@@ -129,10 +131,7 @@ async def oldest_unsent(
     before = f"${len(values)}"
     where += f" and found_at <= {before} and (replayed_at is null{f' or replayed_at < {before}' if again else ''})"
     if after is not None:
-        where += " and (found_at, topic, partition, origin_offset) > (${}, ${}, ${}, ${})".format(
-            *range(len(values) + 1, len(values) + 5)
-        )
-        values += [time_of(after.found_us), after.topic, after.partition, after.offset]
+        where += " and " + _beyond(">", after, values)
     order = "order by found_at, topic, partition, origin_offset"
     async with reader(pool) as connection:
         rows: list[asyncpg.Record] = await connection.fetch(f"{_ROWS} where {where} {order} limit {limit:d}", *values)
@@ -165,6 +164,13 @@ def _where(selection: Selection) -> tuple[str, list[Any]]:
             values.append(value)
             conditions.append(condition.format(len(values)))
     return " and ".join(conditions), values
+
+
+def _beyond(side: str, place: Place, values: list[Any]) -> str:
+    """The condition that a letter is on one side of a place, whose values are added."""
+    values += [time_of(place.found_us), place.topic, place.partition, place.offset]
+    last = len(values)
+    return f"(found_at, topic, partition, origin_offset) {side} (${last - 3}, ${last - 2}, ${last - 1}, ${last})"
 
 
 def _row(letter_offset: int, letter: Letter) -> Sequence[Any]:

@@ -1,15 +1,24 @@
-"""What rows of windows measure: the fields that all of them share, however they are grouped."""
+"""A row of windows: what `/v1/metrics` answers, and what is sent to those who listen."""
 
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from web.contract import Answer
+from web.contract import Answer, Time
 
 
-class Measures(Answer, frozen=True, kw_only=True):
-    """Null where there is nothing to measure. Percentiles are nearest rank, within 1.1 %."""
+class MetricsRow(Answer, frozen=True, kw_only=True):
+    """What happened in a window. `route` and `model` are null where rows are summed up over them; rows by a facet have
+    `facet` and `value` instead. Numbers are null where there is nothing to measure; percentiles are nearest rank,
+    within 1.1 %."""
 
+    tenant_id: str
+    route: str | UnsetType | None = UNSET
+    model: str | UnsetType | None = UNSET
+    facet: str | UnsetType = UNSET
+    value: str | UnsetType = UNSET
+    window_start: Time
+    window_end: Time
     requests: int
     errors: int
     error_rate: float | None
