@@ -259,7 +259,7 @@ class Join:
         self._pending.expired = self._expired = expired
 
 
-options = JoinOptions.of(app.settings, clock_us)
+options = JoinOptions.of(app.settings, clock_us, lambda: app.runtime.log.log_id)
 stage = app.stage("pending", tuple(SOURCES), lambda partition: Join(partition, options))
 
 

@@ -7,6 +7,7 @@ import msgspec
 from streamlens.facets import FACETS
 from streamlens.pricing import Prices
 from streamlens.settings import Settings
+from streamlens.userhash import UserHash
 from streamlens.watermark import Lines
 
 
@@ -23,9 +24,10 @@ class JoinOptions(msgspec.Struct, frozen=True):
     """How many names of a label a tenant may have, where it is not the default of `tables/caps.py`."""
     by_tenant: bool = False
     """Ids are unique within a tenant, not within the installation."""
+    user_hash: UserHash = UserHash("", str)
 
     @classmethod
-    def of(cls, settings: Settings, clock_us: Callable[[], int]) -> "JoinOptions":
+    def of(cls, settings: Settings, clock_us: Callable[[], int], log_id: Callable[[], str]) -> "JoinOptions":
         series = settings.max_series
         return cls(
             settings.partitions,
@@ -37,4 +39,5 @@ class JoinOptions(msgspec.Struct, frozen=True):
             {"route": settings.max_routes, "model": settings.max_models}
             | dict.fromkeys(("series", "log detail", "metric detail", "warning detail"), series),
             by_tenant=settings.auth == "keys",
+            user_hash=UserHash(settings.hash_key, log_id),
         )

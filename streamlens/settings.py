@@ -16,6 +16,7 @@ from streamlens.facets import FACETS
 from streamlens.watermark import Lines
 
 PREFIX = "STREAMLENS_"
+_SECRET_CHARACTERS = 16
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit_eps: float = 0.0
     """Events per second of one tenant that one process takes; 0: any number."""
     prices_file: Path | None = None
+    hash_key: str = ""
+    """Of the names under which users are kept; empty: it follows from the log's id."""
     facets: str = "all"
     """Comma separated; "none": calls are counted by route and model alone."""
     max_routes: int = 200
@@ -118,6 +121,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"{PREFIX}JOIN_TIMEOUT_S + {PREFIX}OUT_OF_ORDER_S must be below {PREFIX}ALLOWED_LATENESS_S"
                 f" ({self.join_timeout_s} + {self.out_of_order_s} against {self.allowed_lateness_s})"
             )
+        if 0 < len(self.hash_key) < _SECRET_CHARACTERS:
+            raise BadSetting(f"{PREFIX}HASH_KEY must have {_SECRET_CHARACTERS} characters or more, or none")
         self._check_facets()
         self._check_kafka()
 
