@@ -35,8 +35,8 @@ class Everything(Spanned, frozen=True, kw_only=True):
     big: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)] = 0
     yes: bool = False
     day: date | None = None
-    side: Literal["left", "right"] = "left"
-    sides: tuple[Literal["left", "right"], ...] = ("left", "right")
+    side: Literal["right", "left"] = "left"
+    sides: tuple[Literal["right", "left"], ...] = ("right", "left")
     colour: Annotated[str, one_of(("red", "blue"))] | None = None
     colours: Annotated[tuple[str, ...], some_of(("red", "blue"))] = ()
     steps: Annotated[tuple[str, ...], Meta(min_length=2, max_length=3)] = ()
@@ -69,7 +69,7 @@ GOOD = [
     ("?yes=true", {"yes": True}),
     ("?day=2026-11-18", {"day": date(2026, 11, 18)}),
     ("?side=right", {"side": "right"}),
-    ("?sides=right,left", {"sides": ("left", "right")}),
+    ("?sides=left,right", {"sides": ("right", "left")}),
     ("?sides=none", {"sides": ()}),
     ("?colour=blue&colours=blue,red", {"colour": "blue", "colours": ("red", "blue")}),
     ("?steps=b,a,b", {"steps": ("b", "a", "b")}),
@@ -96,8 +96,8 @@ BAD = {
     "?step=60": "not one of 1m, 5m, 1h, 1d",
     "?yes=1": "not one of true, false",
     "?day=2026-02-30": "not a date as 2026-11-18",
-    "?side=up": "not one of left, right",
-    "?sides=up": "not `none` nor a comma separated choice of left, right",
+    "?side=up": "not one of right, left",
+    "?sides=up": "not `none` nor a comma separated choice of right, left",
     "?colour=grey": "not one of red, blue",
     "?colours=red,red": "not `none` nor a comma separated choice of red, blue",
     "?steps=a": "not 2 to 3 comma separated texts of 1 to 256 characters",

@@ -78,6 +78,7 @@ async def test_letters_are_continued_where_the_answer_before_has_ended(world: Wo
         query = f"?limit=2&cursor={page['next']}"
         if page["next"]:
             assert answer.headers["Link"] == f'</v1/dlq?limit=2&cursor={page["next"]}>; rel="next"'
+            world.pipeline.clock.at(count + len(seen))
             await world.pipeline.send_raw("call", EVENTS["malformed"], "newer: moves nothing")
             await world.settle()
     assert (seen, page["next"]) == (every, None)

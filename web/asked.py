@@ -6,7 +6,7 @@ Fields that the route's path names (`/v1/calls/{request_id}`) come from there.
 
 from collections.abc import Callable, Collection
 from functools import cache
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from aiohttp import web
@@ -125,10 +125,11 @@ def fields_of(kind: type[Any]) -> tuple[Field, ...]:
     """The fields of a subclass of `Asked`. Raises `TypeError` for a type that no query has."""
     (struct,) = inspect.multi_type_info([kind])
     assert isinstance(struct, inspect.StructType)
+    hints = get_type_hints(kind, include_extras=True)
     fields = []
     for field in struct.fields:
         known, extra = _plain(field.type)
-        read = extra.get("read") or _read_of(known, place="place" in extra)
+        read = extra.get("read") or _read_of(known, _choices(hints[field.name]), place="place" in extra)
         fields.append(Field(field.encode_name, field.name, read, field.required, "hidden" in extra, "place" in extra))
     return tuple(fields)
 
@@ -145,7 +146,14 @@ def _plain(kind: inspect.Type) -> tuple[inspect.Type, dict[str, Any]]:
     return kind, said
 
 
-def _read_of(kind: inspect.Type, *, place: bool) -> _Read:
+def _choices(hint: Any) -> tuple[str, ...]:
+    """Those of the `Literal` in a type, in the order in which it names them; msgspec sorts them."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return next((found for each in get_args(hint) if (found := _choices(each))), ())
+
+
+def _read_of(kind: inspect.Type, choices: tuple[str, ...], *, place: bool) -> _Read:
     match kind:
         case inspect.StructType(cls=cls) if place:
             return lambda asked, field: opened(field, asked.name(field) or "", cls)
@@ -157,10 +165,10 @@ def _read_of(kind: inspect.Type, *, place: bool) -> _Read:
             return lambda asked, field: bool(asked.choice(field, {"true": 1, "false": 0}, ""))
         case inspect.DateType():
             return lambda asked, field: asked.date(field)
-        case inspect.LiteralType(values=values):
-            return lambda asked, field: asked.one_of(field, values)  # type: ignore[arg-type]
-        case inspect.VarTupleType(item_type=inspect.LiteralType(values=values)):
-            return lambda asked, field: asked.names(field, values, "")  # type: ignore[arg-type]
+        case inspect.LiteralType():
+            return lambda asked, field: asked.one_of(field, choices)
+        case inspect.VarTupleType(item_type=inspect.LiteralType()):
+            return lambda asked, field: asked.names(field, choices, "")
         case inspect.VarTupleType(item_type=inspect.StrType(), min_length=int(low), max_length=int(high)):
             return lambda asked, field: asked.texts(field, low, high)
     raise TypeError(f"no parameter has the type {kind}")
