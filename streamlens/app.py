@@ -38,6 +38,7 @@ MODULES = (
     "web.health",
     "web.prometheus",
     "web.pages",
+    "web.reference",
 )
 """Modules, not packages: Faust swallows the import errors of a package."""
 

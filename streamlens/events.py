@@ -46,7 +46,7 @@ class _RequestFields(msgspec.Struct, frozen=True, kw_only=True):
     region: Text | None = None
     client: Client | None = None
     sender: Text | None = None
-    prompt: object = None
+    prompt: Any = None
 
 
 class Request(_RequestFields, frozen=True, kw_only=True, gc=False):
@@ -75,7 +75,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error_type: Text | None = None
     cost_usd: Usd | None = None
     sender: Text | None = None
-    response: object = None
+    response: Any = None
 
 
 class Call(_RequestFields, frozen=True, kw_only=True, gc=False):
@@ -94,7 +94,7 @@ class Call(_RequestFields, frozen=True, kw_only=True, gc=False):
     error: str | None = None
     error_type: Text | None = None
     cost_usd: Usd | None = None
-    response: object = None
+    response: Any = None
 
 
 KINDS: dict[str, type[msgspec.Struct]] = {
@@ -108,25 +108,25 @@ KINDS: dict[str, type[msgspec.Struct]] = {
 Event = Request | Response | Call
 
 
-class _TypedRequest(Request, frozen=True, kw_only=True, gc=False, tag_field="type", tag="request"):
-    pass
+class TypedRequest(Request, frozen=True, kw_only=True, gc=False, tag_field="type", tag="request"):
+    """A request that says that it is one."""
 
 
-class _TypedResponse(Response, frozen=True, kw_only=True, gc=False, tag_field="type", tag="response"):
-    pass
+class TypedResponse(Response, frozen=True, kw_only=True, gc=False, tag_field="type", tag="response"):
+    """A response that says that it is one."""
 
 
-class _TypedCall(Call, frozen=True, kw_only=True, gc=False, tag_field="type", tag="call"):
-    pass
+class TypedCall(Call, frozen=True, kw_only=True, gc=False, tag_field="type", tag="call"):
+    """A call that says that it is one."""
 
 
 class _Typed(msgspec.Struct, frozen=True, gc=False):
     type: Literal["request", "response", "call"]
 
 
-_TYPES: dict[type, str] = {_TypedRequest: "request", _TypedResponse: "response", _TypedCall: "call"}
+_TYPES: dict[type, str] = {TypedRequest: "request", TypedResponse: "response", TypedCall: "call"}
 _decode_type = msgspec.json.Decoder(_Typed).decode
-_decode_typed = msgspec.json.Decoder(_TypedRequest | _TypedResponse | _TypedCall).decode
+_decode_typed = msgspec.json.Decoder(TypedRequest | TypedResponse | TypedCall).decode
 _decode: dict[str, Callable[[bytes], Any]] = {kind: msgspec.json.Decoder(KINDS[kind]).decode for kind in KINDS}
 _BACKSLASH = 0x5C  # a byte is found in a tenth of the time that a string of bytes takes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

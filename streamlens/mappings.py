@@ -9,13 +9,12 @@ import secrets
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from streamlens.events import ERROR_CLASSES, Call, Client, Experiment, parsed
 from streamlens.fields import Count, Id, Millis, Name, Scalars, Text, Time, Usd
 
-_NOTHING = Raw(b"")
-_Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Status = Annotated[int, Meta(ge=100, le=599)]
 _NAMELESS = ("log", "metric")
 
@@ -27,7 +26,7 @@ class _Finished(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: Name | None = None
     request_id: Id | None = None
     session_id: Text | None = None
-    user_id: Text | _Number | None = None
+    user_id: Text | Number | None = None
     user_id_hash: Text | None = None
     error: str | None = None
     error_type: Text | None = None
@@ -52,8 +51,8 @@ class _Answered(_Finished, frozen=True, kw_only=True):
     model_version: Text | None = None
     prompt_version: Text | None = None
     client: Client | None = None
-    prompt: Raw = _NOTHING
-    response: Raw = _NOTHING
+    prompt: Raw | UnsetType = UNSET
+    response: Raw | UnsetType = UNSET
 
 
 class LlmLog(_Answered, frozen=True, kw_only=True, gc=False):
@@ -61,7 +60,7 @@ class LlmLog(_Answered, frozen=True, kw_only=True, gc=False):
 
     model: Name
     timestamp: Time | None = None
-    project_id: Name | _Number | None = None
+    project_id: Name | Number | None = None
     input_tokens: Count | None = None
     output_tokens: Count | None = None
     cost: Usd | None = None
@@ -134,7 +133,7 @@ def call_of(kind: str, raw: bytes, received_us: int, tenant_id: str = DEFAULT_TE
     call: dict[str, object] = {}
     for name, field in _fields[kind]:
         value = getattr(source, field)
-        if value is not None and value is not _NOTHING and name not in call:
+        if value is not None and value is not UNSET and name not in call:
             call[name] = value
     if not call.get("error_type") and (error_type := _error_type(source)):
         call["error_type"] = error_type
@@ -179,7 +178,7 @@ def digest(raw: bytes) -> str:
 class _Given(msgspec.Struct, frozen=True, gc=False):
     tenant_id: object = None
     timestamp: object = None
-    project_id: Name | _Number | None = None
+    project_id: Name | Number | None = None
 
 
 _decode = {kind: msgspec.json.Decoder(source).decode for kind, source in SOURCES.items()}

@@ -18,7 +18,8 @@ import web.otlp
 import web.pages
 import web.projects
 import web.prometheus
-import web.query  # noqa: F401
+import web.query
+import web.reference  # noqa: F401
 from streamlens.app import app
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, TopicSpec

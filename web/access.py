@@ -27,6 +27,8 @@ ROUTES: dict[tuple[str, str], Need] = {
     ("GET", "/static/{name}"): OPEN,
     ("GET", "/health"): OPEN,
     ("GET", "/ready"): OPEN,
+    ("GET", "/openapi.json"): OPEN,
+    ("GET", "/docs"): OPEN,
     ("GET", "/metrics"): Need(READ, all_tenants=True),  # it tells of the whole process
     ("POST", "/v1/llm/request"): Need(INGEST),
     ("POST", "/v1/llm/response"): Need(INGEST),

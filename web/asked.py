@@ -4,7 +4,7 @@ The struct is all there is to declare: its fields' types say what is refused, an
 Fields that the route's path names (`/v1/calls/{request_id}`) come from there.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
@@ -23,20 +23,21 @@ _Read = Callable[[Parameters, str], Any]
 STEPS_US = {"1m": 60_000_000, "5m": 300_000_000, "1h": 3_600_000_000, "1d": 86_400_000_000}
 
 
-def reads(read: _Read, description: str = "", **schema: Any) -> Meta:
-    """A type with a verb of its own: `read(parameters, field)` gives the value, `schema` is what JSON Schema says."""
-    return Meta(description=description or None, extra={"read": read}, extra_json_schema=schema)
+def reads(read: _Read, description: str = "", names: Mapping[str, Any] | None = None, **schema: Any) -> Meta:
+    """A type with a verb of its own: `read(parameters, field)` gives the value. `schema` is the JSON Schema of what may
+    be asked for; `names`: what values are called there, if not as in JSON."""
+    return Meta(description=description or None, extra={"read": read, "names": names or {}, "schema": schema})
 
 
 def one_of(choices: Collection[str], description: str = "") -> Meta:
     """A `str` that is one of `choices`. Those that are known to the type checker are a `Literal` instead."""
-    return reads(lambda asked, field: asked.one_of(field, choices), description, enum=list(choices))
+    return reads(lambda asked, field: asked.one_of(field, choices), description, type="string", enum=list(choices))
 
 
 def some_of(choices: Collection[str], description: str = "") -> Meta:
     """A `tuple[str, ...]` of some of `choices`, comma separated; "none" is the empty one."""
     items = {"type": "string", "enum": [*choices, "none"]}
-    return reads(lambda asked, field: asked.names(field, choices, ""), description, items=items)
+    return reads(lambda asked, field: asked.names(field, choices, ""), description, type="array", items=items)
 
 
 PLACE = Meta(description="The `next` of the answer before; goes on after it", extra={"place": True})
@@ -51,15 +52,18 @@ Moment = Annotated[
     reads(
         Parameters.time_us,
         "RFC 3339 with an offset, or integer epoch milliseconds",
-        type=["string", "integer"],
-        format="date-time",
-        minimum=0,
-        exclusiveMaximum=MAX_TIME_US // 1000,
+        anyOf=[
+            {"type": "string", "format": "date-time"},
+            {"type": "integer", "minimum": 0, "exclusiveMaximum": MAX_TIME_US // 1000},
+        ],
     ),
 ]
 """Epoch microseconds, once it is read."""
 Step = Annotated[
-    int, reads(lambda asked, field: asked.choice(field, STEPS_US, ""), "Of windows", type="string", enum=[*STEPS_US])
+    int,
+    reads(
+        lambda asked, field: asked.choice(field, STEPS_US, ""), "Of windows", STEPS_US, type="string", enum=[*STEPS_US]
+    ),
 ]
 """Microseconds, once it is read."""
 Limit = Annotated[int, Meta(ge=1, le=10_000, description="So many rows at most")]
@@ -97,6 +101,10 @@ class Field(NamedTuple):
     hidden: bool
     place: bool
     """Where a list goes on: the `next` of the answer before."""
+    schema: Mapping[str, Any] | None
+    """Of what may be asked for, where its type does not say it."""
+    default: Any
+    """As it is asked for, None where there is nothing to ask for."""
 
 
 def read(kind: type[_T], request: web.Request, *others: str) -> _T:
@@ -130,7 +138,19 @@ def fields_of(kind: type[Any]) -> tuple[Field, ...]:
     for field in struct.fields:
         known, extra = _plain(field.type)
         read = extra.get("read") or _read_of(known, _choices(hints[field.name]), place="place" in extra)
-        fields.append(Field(field.encode_name, field.name, read, field.required, "hidden" in extra, "place" in extra))
+        default = {value: name for name, value in extra.get("names", {}).items()}.get(field.default, field.default)
+        fields.append(
+            Field(
+                name=field.encode_name,
+                attribute=field.name,
+                read=read,
+                required=field.required,
+                hidden="hidden" in extra,
+                place="place" in extra,
+                schema={"type": "string"} if "place" in extra else extra.get("schema"),
+                default=None if field.required or "place" in extra else default,
+            )
+        )
     return tuple(fields)
 
 

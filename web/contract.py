@@ -44,7 +44,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     event: Any = None
     many: bool = False
     kinds: tuple[str, ...] = (JSON,)
-    examples: tuple[Mapping[str, Any], ...] = ()
+    examples: Sequence[Mapping[str, Any]] = ()
 
 
 class Contract(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,7 +27,9 @@ from streamlens.topics import CALLS, INPUTS, OBSERVATIONS
 from tables.ledger import NOBODY
 from web.arrival import Arrival
 from web.body import body_of
+from web.contract import declares
 from web.problem import Problem
+from web.sent import Accepted, AcceptedMany, many, one
 from web.services import current
 
 TOPICS = {kind: topic for topic, kind in (INPUTS | OBSERVATIONS).items()} | dict.fromkeys(SOURCES, CALLS)
@@ -59,6 +61,7 @@ class _Event(View):
 
     kind: str
 
+    @declares(body=lambda view: one(view.kind), answer=Accepted, status=202)
     async def post(self, request: web.Request, **_: Any) -> web.Response:
         services = current()
         try:
@@ -102,6 +105,9 @@ class CallEvent(_Event):
 class Events(View):
     """One or many events, as NDJSON or a JSON array; each has `type`. Good ones count, bad ones are named by index."""
 
+    kind = "typed"
+    """What `web.sent` calls them."""
+
     def place(self, raw: bytes, arrival: Arrival) -> Place:
         """Validate an event and find its place. Raises `BadEvent`."""
         raw = arrival.key.stamped(raw)
@@ -115,6 +121,7 @@ class Events(View):
         except BadEvent:
             return "unknown"
 
+    @declares(body=lambda view: many(view.kind), answer=AcceptedMany, status=202)
     async def post(self, request: web.Request, **_: Any) -> web.Response:
         services = current()
         try:

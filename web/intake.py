@@ -12,8 +12,6 @@ from web.ingest import Events, Place, placed
 
 
 class _OfOneKind(Events):
-    kind: str
-
     def kind_of_bad(self, raw: bytes) -> str:
         return self.kind
 
@@ -64,7 +62,7 @@ class ServiceEvents(_Calls):
 
 
 class EvaluationEvents(_Observations):
-    """How good calls were; `web/observed.py` has the page, which answers questions too."""
+    """How good calls were, one or many. `GET` has the page, which is in `web/observed.py`."""
 
     kind = "evaluation"
 

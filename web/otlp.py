@@ -18,10 +18,11 @@ from streamlens.app import app
 from streamlens.errors import BadEvent
 from streamlens.log import TP, Record
 from streamlens.metrics import EVENTS, INGEST_BYTES
-from streamlens.otlp.messages import LOGS, METRICS, TRACES, Signal, answer, decode
+from streamlens.otlp.messages import JSON, LOGS, METRICS, PROTOBUF, TRACES, Signal, answer, decode
 from tables.ledger import NOBODY
 from web.arrival import Arrival
 from web.body import body_of
+from web.contract import Body, declares
 from web.ingest import _SLICE_S, _append, placed
 from web.problem import Problem
 from web.rpcstatus import TYPES
@@ -88,6 +89,7 @@ class _Exported(View):
 
     signal: Signal
 
+    @declares(body=Body(kinds=(PROTOBUF, JSON)), kinds=(PROTOBUF, JSON))
     async def post(self, request: web.Request, **_: Any) -> web.Response:
         services, signal, kind = current(), self.signal, request.content_type
         try:
@@ -103,19 +105,19 @@ class _Exported(View):
 
 @app.page("/v1/traces")
 class ExportedSpans(_Exported):
-    """Spans, of which calls of a model count."""
+    """OpenTelemetry spans, of which calls of a model count."""
 
     signal = TRACES
 
 
 @app.page("/v1/logs")
 class ExportedLogs(_Exported):
-    """Log records."""
+    """OpenTelemetry log records: lines of logs."""
 
     signal = LOGS
 
 
 class ExportedMetrics(_Exported):
-    """Data points of metrics. `web.query` has the page, because questions go to the same path."""
+    """OpenTelemetry data points of metrics: measurements of systems. `GET` has the page, which is in `web/query.py`."""
 
     signal = METRICS

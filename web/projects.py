@@ -14,32 +14,56 @@ from streamlens.fields import Name
 from streamlens.postgres import projects
 from streamlens.postgres.connection import reader
 from web.access import key_of
+from web.asked import Asked, KeysTenant, Limit
 from web.body import body_of
-from web.parameters import Parameters
+from web.contract import Answer, Body, asks, declares
 from web.problem import Problem
 from web.query import answered
 from web.services import current
 
 _MAX_BYTES = 16 * 1024
+_EXAMPLE = {"id": "acme", "name": "The shop of Acme"}
 _encode = msgspec.json.Encoder().encode
 
 
-class _NewProject(msgspec.Struct, frozen=True):
+class NewProject(msgspec.Struct, frozen=True):
+    """Without an `id` the key's tenant is meant, else one is made up."""
+
     name: Name
     id: Name | None = None
+
+
+class ProjectsAsked(Asked, frozen=True, kw_only=True):
+    """All; a tenant's key sees its own."""
+
+    tenant_id: KeysTenant | None = None
+    limit: Limit = 10_000
+
+
+class ProjectsAnswer(Answer, frozen=True, kw_only=True):
+    """By id, without those deleted."""
+
+    projects: list[projects.Project]
+
+
+class DeletedProject(Answer, frozen=True, kw_only=True):
+    """What has ended."""
+
+    id: str
+    revoked_keys: int
 
 
 @app.page("/api/v1/projects")
 class Projects(View):
     """The projects that a key is for."""
 
-    async def get(self, request: web.Request, **_: Any) -> web.Response:
-        parameters = Parameters(request, ("limit",))
-        limit = parameters.count("limit", 1, 10_000, 10_000)
-        return _json({"projects": await answered(_list(parameters.name("tenant_id"), limit))})
+    @asks(ProjectsAsked, ProjectsAnswer)
+    async def get(self, asked: ProjectsAsked) -> dict[str, Any]:
+        return {"projects": msgspec.to_builtins(await answered(_list(asked.tenant_id, asked.limit)))}
 
+    @declares(body=Body(event=NewProject, examples=[_EXAMPLE]), answer=projects.Project, status=201, others={409: None})
     async def post(self, request: web.Request, **_: Any) -> web.Response:
-        """Its body has a `name` and, if it shall not be made up, an `id`."""
+        """Makes a project: a tenant with a name."""
         async with body_of(request, _MAX_BYTES) as body:
             new = _decoded(body)
         project_id = new.id or key_of(request).tenant_id or secrets.token_hex(8)
@@ -54,8 +78,9 @@ class Projects(View):
 class OneProject(View):
     """One project."""
 
+    @declares(answer=DeletedProject)
     async def delete(self, request: web.Request, id: str, **_: Any) -> web.Response:
-        """Its keys are revoked at once in this process, and within seconds in others. Its rows stay."""
+        """Ends a project: its keys are revoked at once in this process, and within seconds in others. Its rows stay."""
         key_of(request).must_own(id)
         revoked = await answered(_delete(id))
         if revoked is None:
@@ -66,9 +91,9 @@ class OneProject(View):
         return _json({"id": id, "revoked_keys": revoked})
 
 
-def _decoded(body: bytes) -> _NewProject:
+def _decoded(body: bytes) -> NewProject:
     try:
-        new = msgspec.json.decode(body, type=_NewProject)
+        new = msgspec.json.decode(body, type=NewProject)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         detail, _, path = str(error).partition(" - at `$.")
         raise Problem(400, detail, field=path.rstrip("`")) from None

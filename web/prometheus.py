@@ -8,12 +8,14 @@ from prometheus_client.exposition import choose_encoder
 
 from streamlens.app import app
 from streamlens.metrics import REGISTRY
+from web.contract import declares
 
 
 @app.page("/metrics")
 class Prometheus(View):
-    """Prometheus text, or OpenMetrics where Accept asks for it."""
+    """What this process measures of itself: Prometheus text, or OpenMetrics where Accept asks for it."""
 
+    @declares(kinds=("text/plain", "application/openmetrics-text"))
     async def get(self, request: web.Request, **_: Any) -> web.Response:
         app.runtime.observe()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))

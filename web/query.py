@@ -38,6 +38,7 @@ def _read_groups(asked: Parameters, field: str) -> tuple[str, ...]:
 _GROUPED = reads(
     _read_groups,
     "`route`, `model`, both or `none`; or a facet alone",
+    type="array",
     items={"type": "string", "enum": [*SERIES, "none", *FACETS]},
 )
 
