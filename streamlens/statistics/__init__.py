@@ -1,0 +1,1 @@
+"""What an experiment's numbers say, for readers who look at them whenever they like: pure functions of counts."""
