@@ -48,7 +48,7 @@ class Join:
         self._caps = Caps(options.limits)
         self._facets = Facets(options.facets)
         self._ledger = Ledger()
-        self._observed = Observed(self._caps, self._pending, self._ledger)
+        self._observed = Observed(self._caps, self._facets, self._pending, self._ledger)
         self._calls = Calls(self._caps, self._facets, options.prices, self._observed, self._ledger)
         self._letters = Letters()
         self._offsets: Mapping[str, int] = {}

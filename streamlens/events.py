@@ -11,16 +11,11 @@ from typing import Any, Literal
 import msgspec
 
 from streamlens.errors import BadEvent
-from streamlens.fields import MAX_TIME_US, MIN_TIME_US, Count, Id, Millis, Name, Scalars, Text, Time, Usd
+from streamlens.fields import MAX_TIME_US, MIN_TIME_US, Count, Experiment, Id, Millis, Name, Scalars, Text, Time, Usd
 from streamlens.observations import AppLog, Evaluation, SystemMetric, check_scalars
 
 MAX_EVENT_BYTES = 512 * 1024
 MAX_METADATA_ENTRIES = 32
-
-
-class Experiment(msgspec.Struct, frozen=True, gc=False):
-    name: Name
-    variant: Name
 
 
 class Client(msgspec.Struct, frozen=True, gc=False):

@@ -4,9 +4,11 @@ A facet's value travels as one text, "facet NUL value", and a call's as one tupl
 say the same share. Values are kept as they were given; NUL is in none of them.
 """
 
+import re
 from collections.abc import Iterable
 
 from streamlens.events import Call, Request, Response
+from streamlens.fields import Experiment
 
 FACETS = (
     "provider",
@@ -60,7 +62,7 @@ class Facets:
         )
         found = self._asked.get(said)
         if found is None:
-            variant = experiment and f"{_escaped(experiment.name)}/{experiment.variant}"
+            variant = experiment and variant_value(experiment)
             names = ("experiment", "variant", "prompt_version", "model_version", "region", "country", "client_app")
             found = self._texts(zip((*names, "sender"), (said[0], variant, *said[2:]), strict=True))
             _remember(self._asked, said, found)
@@ -87,6 +89,13 @@ class Facets:
             first.setdefault(text.partition("\0")[0], text)
         return tuple(text for name, text in first.items() if name in self.kept)  # a half may be older than the setting
 
+    def variant_of(self, experiment: Experiment | None) -> str | None:
+        """The value of the facet `variant`, if it is kept."""
+        if experiment is None or "variant" not in self.kept:
+            return None
+        value = variant_value(experiment)
+        return value if len(value) <= _MAX_VALUE else None
+
     def _texts(self, said: Iterable[tuple[str, object]]) -> tuple[str, ...]:
         return tuple(
             f"{name}\0{value}"
@@ -104,6 +113,16 @@ def _remember(known: _Known, said: tuple[object, ...], found: tuple[str, ...]) -
     known[said] = found
 
 
-def _escaped(name: str) -> str:
-    """So that the first "/" of a variant without a backslash before it ends the experiment's name."""
-    return name.replace("\\", "\\\\").replace("/", "\\/")
+def variant_value(experiment: Experiment) -> str:
+    """Names a variant, with its experiment: the first "/" without a backslash before it ends the experiment's name."""
+    escaped = experiment.name.replace("\\", "\\\\").replace("/", "\\/")
+    return f"{escaped}/{experiment.variant}"
+
+
+def experiment_of(value: str) -> Experiment | None:
+    """The inverse of `variant_value`; None for a text that names no variant."""
+    found = _VARIANT.fullmatch(value)
+    return Experiment(re.sub(r"(?s)\\(.)", r"\1", found[1]), found[2]) if found else None
+
+
+_VARIANT = re.compile(r"(?s)((?:[^\\/]|\\.)*)/(.*)")

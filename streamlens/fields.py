@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta
 
 MIN_TIME_US = 946_684_800_000_000
@@ -17,3 +18,10 @@ Millis = Annotated[float, Meta(ge=0, le=3_600_000)]
 Usd = Annotated[float, Meta(ge=0, le=1_000_000)]
 Time = Annotated[datetime, Meta(tz=True)] | Annotated[int, Meta(ge=MIN_TIME_US // 1000, lt=MAX_TIME_US // 1000)]
 Scalars = dict[str, str | int | float | bool | None]
+
+
+class Experiment(msgspec.Struct, frozen=True, gc=False):
+    """Which variant of an experiment an event belongs to."""
+
+    name: Name
+    variant: Name

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from streamlens.events import ERROR_CLASSES, Call, Client, Experiment, parsed
-from streamlens.fields import Count, Id, Millis, Name, Scalars, Text, Time, Usd
+from streamlens.events import ERROR_CLASSES, Call, Client, parsed
+from streamlens.fields import Count, Experiment, Id, Millis, Name, Scalars, Text, Time, Usd
 
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 _Status = Annotated[int, Meta(ge=100, le=599)]

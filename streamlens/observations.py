@@ -10,7 +10,7 @@ from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from streamlens.errors import BadEvent
-from streamlens.fields import Id, Name, Scalars, Text, Time
+from streamlens.fields import Experiment, Id, Name, Scalars, Text, Time
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MAX_MESSAGE_BYTES = 8192
@@ -52,6 +52,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     evaluator: Text | None = None
     explanation: str | None = None
     sender: Text | None = None
+    experiment: Experiment | None = None
 
     def __post_init__(self) -> None:
         if self.score is None and self.label is None:

@@ -8,6 +8,7 @@ from streamlens.checkpoint.state import State
 from streamlens.facets import Facets
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.metrics import SERIES_OVERFLOW
+from streamlens.moments import Variant
 from streamlens.pricing import Prices
 from streamlens.quality import usage_of
 from streamlens.rates import Rates, Schedule, priced
@@ -29,12 +30,21 @@ _KNOWN = 5_000
 _Said = tuple[object, ...]
 
 
+class _Told(NamedTuple):
+    """Where calls count that tell the same facets: rows, each with its label where the value had no room."""
+
+    rows: tuple[tuple[Windowed[Cell], bytes, str | None], ...]
+    variant: bytes | None
+    """The key of the variant, for calls of an experiment."""
+
+
 class _Known(NamedTuple):
     """Where calls count that say the same: rows by family and key, and the labels by which it is another name's."""
 
     rows: tuple[tuple[Windowed[Cell], bytes], ...]
     capped: tuple[str, ...]
     price: Rates | Schedule | None
+    variant: bytes | None
 
 
 class _Place(NamedTuple):
@@ -43,6 +53,7 @@ class _Place(NamedTuple):
     cell: Cell | Spread
     entry: Entry
     price: Rates | Schedule | None
+    variant: Variant | None
 
 
 class Calls:
@@ -61,7 +72,7 @@ class Calls:
         self._known: dict[_Said, _Known] = {}
         self._places: dict[_Said, _Place] = {}
         self._spreads: list[tuple[int, str, Spread]] = []
-        self._told: dict[_Said, tuple[tuple[Windowed[Cell], bytes, str | None], ...]] = {}
+        self._told: dict[_Said, _Told] = {}
         self._warned: Counter[tuple[int, str, str, str | None]] = Counter()
 
     def open(self, state: State, closed: int) -> None:
@@ -93,6 +104,8 @@ class Calls:
         if cost_pico is None:
             cost_pico, rates = priced(place.price, request.ts_us, used)
         place.cell.add(used, cost_pico, rates)
+        if place.variant is not None:
+            place.variant.add(used, cost_pico)
         place.entry.aggregate(events)
         for rule in used.warnings:
             self._warned[window, request.tenant_id, rule, response.sender or request.sender] += 1
@@ -112,7 +125,8 @@ class Calls:
             cell = Spread(cells, known.capped)
             self._spreads.append((window, request.tenant_id, cell))
         entry = self._ledger.entry(window, request.tenant_id)
-        place = self._places[said] = _Place(cell, entry, known.price)
+        variant = None if known.variant is None else self._observed.experiments.change(known.variant)
+        place = self._places[said] = _Place(cell, entry, known.price, variant)
         return place
 
     def _find(self, window: int, request: RequestHalf, response: ResponseHalf) -> _Known:
@@ -121,29 +135,30 @@ class Calls:
         rows: list[tuple[Windowed[Cell], bytes]] = [
             (self._partials, self._partials.key(window, tenant_id, route, model)),
         ]
-        for family, key, label in self._facets_of(window, request, response):
+        told = self._facets_of(window, request, response)
+        for family, key, label in told.rows:
             rows.append((family, key))
             if label is not None:
                 capped += (label,)
-        return _Known(tuple(rows), capped, self._prices.of_model(request, response))
+        return _Known(tuple(rows), capped, self._prices.of_model(request, response), told.variant)
 
-    def _facets_of(
-        self, window: int, request: RequestHalf, response: ResponseHalf
-    ) -> tuple[tuple[Windowed[Cell], bytes, str | None], ...]:
-        """The rows of a call's facets, each with its label where the value had no room. Many series tell the same."""
+    def _facets_of(self, window: int, request: RequestHalf, response: ResponseHalf) -> _Told:
+        """Where a call's facets count. Many series tell the same."""
         tenant_id = request.tenant_id
         said = (window, tenant_id, request.provider, request.facets, response.facets, response.error_type)
         found = self._told.get(said)
         if found is None:
             if len(self._told) == _KNOWN:
                 self._told.clear()
-            rows = []
+            rows, variant = [], None
             for text in self._facets.of_call(*said[2:]):
                 facet, _, value = text.partition("\0")
                 admitted = self._caps.admit(window, tenant_id, facet, value)
                 key = self._faceted.key(window, tenant_id, facet, admitted)
                 rows.append((self._faceted, key, None if admitted == value else facet))
-            found = self._told[said] = tuple(rows)
+                if facet == "variant":
+                    variant = self._observed.experiments.key(window, tenant_id, admitted)
+            found = self._told[said] = _Told(tuple(rows), variant)
         return found
 
     def _fold(self) -> None:

@@ -12,12 +12,16 @@ import msgspec
 
 from streamlens.cell import decode_cell
 from streamlens.checkpoint.frames import Version
+from streamlens.facets import experiment_of
+from streamlens.moments import decode_variant
+from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.rows import FacetRow, LedgerRow, MetricRow
 from streamlens.postgres.tables import Row
 from streamlens.scores import decode_scores
 from streamlens.tally import decode_tally
-from tables import evaluations, faceted, kept, ledger, partials, tallies
+from tables import evaluations, experiments, faceted, kept, ledger, partials, tallies
+from tables.caps import OTHER
 from tables.kept import decode_kept
 from tables.ledger import decode_entry
 from tables.windowed import names_of
@@ -68,6 +72,13 @@ def _kept(key: bytes, merged: Merged, start_us: int, window_us: int, version: Ve
     return KeptRow(key, tenant_id, kind, record_id, record.at_us, record.content, version)
 
 
+def _experiment(key: bytes, merged: Merged, start_us: int, window_us: int, version: Version) -> ExperimentRow:
+    tenant_id, value = names_of(key)
+    named = experiment_of(value)
+    experiment, variant = (named.name, named.variant) if named else (OTHER, OTHER)
+    return ExperimentRow(tenant_id, experiment, variant, start_us, window_us, merged.total(decode_variant), version)
+
+
 FAMILIES = (
     Family(partials.PREFIX, _metric, has_final=True),
     Family(faceted.PREFIX, _facet, has_final=True),
@@ -75,5 +86,6 @@ FAMILIES = (
     Family(evaluations.PREFIX, _evaluation, has_final=True),
     Family(tallies.PREFIX, _tally),
     Family(kept.PREFIX, _kept),
+    Family(experiments.PREFIX, _experiment),
 )
 PREFIXES = b"".join(family.prefix for family in FAMILIES)

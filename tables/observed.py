@@ -10,14 +10,16 @@ from typing import Any
 import msgspec
 
 from streamlens.checkpoint.state import State
+from streamlens.facets import Facets
 from streamlens.fields import Scalars
 from streamlens.mappings import digest
 from streamlens.metrics import SERIES_OVERFLOW
 from streamlens.observations import AppLog, Evaluation, SystemMetric
 from streamlens.scores import MILLION
-from tables import evaluations, kept, tallies
+from tables import evaluations, experiments, kept, tallies
 from tables.caps import OTHER, Caps
 from tables.evaluations import Evaluations
+from tables.experiments import Experiments
 from tables.kept import Kept, Record
 from tables.ledger import Ledger
 from tables.pending import Pending
@@ -32,16 +34,18 @@ _QUIET = ("DEBUG", "INFO")
 class Observed:
     """The rows of one partition that are no calls."""
 
-    prefixes = evaluations.PREFIX + tallies.PREFIX + kept.PREFIX
+    prefixes = evaluations.PREFIX + tallies.PREFIX + kept.PREFIX + experiments.PREFIX
 
-    def __init__(self, caps: Caps, pending: Pending, ledger: Ledger) -> None:
+    def __init__(self, caps: Caps, facets: Facets, pending: Pending, ledger: Ledger) -> None:
         self._caps = caps
+        self._facets = facets
         self._pending = pending
         self._ledger = ledger
         self._evaluations = Evaluations()
         self._kept = Kept()
         self.tallies = Tallies()
-        self._families: tuple[Windowed[Any], ...] = (self._evaluations, self.tallies, self._kept)
+        self.experiments = Experiments()
+        self._families: tuple[Windowed[Any], ...] = (self._evaluations, self.tallies, self._kept, self.experiments)
 
     def open(self, state: State, closed: int) -> None:
         for family in self._families:
@@ -52,6 +56,8 @@ class Observed:
         for window, (tenant_id, kind, name, detail) in self.tallies.names(closed + 1):
             self._caps.seen(window, tenant_id, kind, name)
             self._caps.seen(window, tenant_id, f"{kind} detail", f"{name}\0{detail}")
+        for window, (tenant_id, variant) in self.experiments.names(closed + 1):
+            self._caps.seen(window, tenant_id, "variant", variant)
 
     def evaluation(self, event: Evaluation, ts_us: int, window: int, raw: bytes) -> None:
         """Count how good a call was, once by each evaluator."""
@@ -62,7 +68,15 @@ class Observed:
         route, model, capped = self._caps.series(window, tenant_id, event.route or UNKNOWN, event.model or UNKNOWN)
         name = self._caps.admit(window, tenant_id, "evaluation", event.name)
         self._evaluations.scores(window, tenant_id, route, model, name).add(event.score, event.label)
-        self._capped(window, tenant_id, capped if name == event.name else (*capped, "evaluation"))
+        if name != event.name:
+            capped += ("evaluation",)
+        variant = self._facets.variant_of(event.experiment)
+        if variant is not None and event.score is not None:
+            admitted = self._caps.admit(window, tenant_id, "variant", variant)
+            self.experiments.variant(window, tenant_id, admitted).add_score(name, event.score)
+            if admitted != variant:
+                capped += ("variant",)
+        self._capped(window, tenant_id, capped)
 
     def log(self, event: AppLog, ts_us: int, window: int, raw: bytes) -> None:
         """Count a line of a log; the first ones of a minute are kept, loud ones apart from quiet ones."""

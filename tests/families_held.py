@@ -1,8 +1,9 @@
 """What Postgres has of all families, in the form in which `families_oracle` says what it must have."""
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,7 @@ import msgspec
 import orjson
 
 from families_oracle import MILLION, Rows
+from streamlens.moments import METRICS, SCORE_DIGITS
 from streamlens.postgres.exact import exact_facets, exact_rows
 from streamlens.postgres.rows import EPOCH, MetricRow
 from streamlens.simulate.oracle import MINUTE_US
@@ -61,6 +63,20 @@ def _log(row: Any) -> tuple[tuple[Any, ...], Any]:
     return (row["log_id"], row["tenant_id"]), (row["class"], _us(row["at"]), orjson.loads(row["content"]))
 
 
+def _variant(row: Any) -> tuple[tuple[Any, ...], Any]:
+    found = json.loads(row["measures"], parse_float=Decimal)
+    moments = {metric: _moments(metric, *each) for metric, each in found.items()}
+    calls = {metric: moments.pop(metric, None) for metric in METRICS}
+    key = (row["tenant_id"], row["experiment"], row["variant"], _minute(row))
+    return key, {"calls": row["calls"], **calls, "scores": moments}
+
+
+def _moments(metric: str, count: int, total: Decimal | int, squares: Decimal | int) -> tuple[int, ...]:
+    digits = METRICS[metric].digits if metric in METRICS else SCORE_DIGITS
+    wide = Context(prec=100)
+    return count, int(wide.scaleb(Decimal(total), digits)), int(wide.scaleb(Decimal(squares), 2 * digits))
+
+
 def _minute(row: Any) -> int:
     return _us(row["window_start"]) // MINUTE_US
 
@@ -73,4 +89,4 @@ def _millionths(value: Decimal | None) -> int | None:
     return None if value is None else int(value * MILLION)
 
 
-_READ = {"llm_evaluations": _evaluation, "llm_tallies": _tally, "app_logs": _log}
+_READ = {"llm_evaluations": _evaluation, "llm_tallies": _tally, "app_logs": _log, "llm_experiments": _variant}

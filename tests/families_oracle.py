@@ -33,6 +33,9 @@ def expected(sent: Iterable[Sent], kept: int) -> dict[str, Rows]:
             for key, each in _grouped((*_warnings(calls), *_tallies(counted))).items()
         },
         "app_logs": dict(_lines(counted, kept)),
+        "llm_experiments": {
+            key: _variant(each) for key, each in _grouped((*_varied(calls), *_scored(counted))).items()
+        },
     }
 
 
@@ -135,6 +138,29 @@ def _broken(call: Call) -> list[str]:
     return [rule for rule, broken in rules.items() if broken]
 
 
+def _varied(calls: list[Call]) -> Iterator[tuple[tuple[Any, ...], tuple[str, int]]]:
+    """What each call of an experiment measures, metric by metric."""
+    for call in calls:
+        asked, used, counted = call.request, usage(call), sums((call,), _PRICES)
+        if told := asked.get("experiment"):
+            key = (asked["tenant_id"], told["name"], told["variant"], _minute(asked))
+            yield key, ("error_rate", counted["errors"])
+            yield key, ("latency_ms", used.latency_us)
+            yield key, ("tokens", used.prompt + used.completion)
+            if used.ttft_us is not None:
+                yield key, ("ttft_ms", used.ttft_us)
+            if counted["priced"]:
+                yield key, ("cost_usd", counted["cost_pico"])
+
+
+def _variant(measured: list[tuple[str, int]]) -> dict[str, Any]:
+    """How many values there are of each metric, their sum and that of their squares."""
+    values = {metric: [value for name, value in measured if name == metric] for metric, _ in measured}
+    moments = {metric: (len(each), sum(each), sum(value**2 for value in each)) for metric, each in values.items()}
+    calls = {name: moments.pop(name, None) for name in ("error_rate", "latency_ms", "tokens", "ttft_ms", "cost_usd")}
+    return {"calls": len(values.get("error_rate", ())), **calls, "scores": moments}
+
+
 # -- what is no call -------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +185,13 @@ def _scores(found: list[Event]) -> tuple[Any, ...]:
         _buckets(-value for value in values if value < 0),
         {label: labels.count(label) for label in set(labels)},
     )
+
+
+def _scored(counted: list[Sent]) -> Iterator[tuple[tuple[Any, ...], tuple[str, int]]]:
+    for kind, event, _, _ in counted:
+        if kind == "evaluation" and "score" in event and (told := event.get("experiment")):
+            key = (event["tenant_id"], told["name"], told["variant"], _minute(event))
+            yield key, (f"score:{event['name']}", round(event["score"] * MILLION))
 
 
 def _buckets(values: Iterable[int]) -> dict[int, int]:

@@ -4,9 +4,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from streamlens.events import Request, Response
-from streamlens.facets import FACETS, Facets
+from streamlens.facets import FACETS, Facets, experiment_of, variant_value
+from streamlens.fields import Experiment
 from streamlens.join import RequestHalf, ResponseHalf, decode_half, encode_half
 
 BASE = {"request_id": "r", "tenant_id": "t", "route": "c", "model": "m", "timestamp": 1_790_000_000_000}
@@ -76,3 +79,22 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_a_half_without_facets_is_read_as_it_was_written_before_there_were_any() -> None:
     old = msgspec.msgpack.encode(["q", 1, "t", "r", "m", None, 5])
     assert decode_half(old) == RequestHalf(1, "t", "r", "m", None, 5)
+
+
+@given(st.text("ab/\\\n", min_size=1, max_size=6), st.text("ab/\\\n", min_size=1, max_size=6))
+def test_a_variant_tells_its_experiment(name: str, variant: str) -> None:
+    assert experiment_of(variant_value(Experiment(name, variant))) == Experiment(name, variant)
+
+
+def test_what_names_no_variant_is_of_no_experiment() -> None:
+    assert experiment_of("__other__") is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "length", "expected"), [(FACETS, 250, True), (FACETS, 251, False), (("experiment",), 1, False)]
+)
+def test_calls_and_evaluations_have_a_variant_alike(kept: tuple[str, ...], length: int, expected: bool) -> None:
+    facets, experiment = Facets(kept), {"name": "n" * length, "variant": "after"}
+    of_call = found(facets, {"experiment": experiment}, {}).get("variant")
+    assert facets.variant_of(Experiment(**experiment)) == of_call
+    assert (of_call is not None) is expected

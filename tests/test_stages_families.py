@@ -30,7 +30,9 @@ def event(random: Random, number: int) -> tuple[str, str, dict[str, Any]]:
     if kind == "evaluation":
         scored = {"score": random.choice((0, 1, 0.5, -0.25, 1e9, -3.3))} if random.random() < 0.7 else {"label": "bad"}
         names = {"name": random.choice(("toxicity", "truth")), "evaluator": random.choice(("judge", "people"))}
-        where = {"route": "chat", "model": "m"} if random.random() < 0.5 else {}
+        where: dict[str, Any] = {"route": "chat", "model": "m"} if random.random() < 0.5 else {}
+        if random.random() < 0.5:
+            where |= {"experiment": {"name": "a/b", "variant": random.choice("AB")}}
         return kind, request_id, base | {"request_id": request_id} | names | scored | where
     if kind == "log":
         level = random.choice(("DEBUG", "INFO", "WARNING", "ERROR"))
@@ -50,7 +52,8 @@ def event(random: Random, number: int) -> tuple[str, str, dict[str, Any]]:
         client={"app": "ios"},
         sender="sdk/1",
     )
-    answered = {"latency_ms": random.randrange(1, 5000), "completion_tokens": random.randrange(50)}
+    answered: dict[str, Any] = {"latency_ms": random.randrange(1, 5000), "completion_tokens": random.randrange(50)}
+    answered |= _some(random, ttft_ms=random.randrange(1, 2000), cost_usd=random.choice((0, 0.000_001, 1_000_000)))
     answered |= _some(told, finish_reason="stop", error_type="timeout", sender="proxy")
     if kind == "response":
         return kind, request_id, {"timestamp": base["timestamp"], "request_id": request_id} | answered

@@ -139,7 +139,7 @@ async def test_the_first_lines_of_a_minute_are_kept_and_loud_ones_have_their_own
 
 async def test_rows_of_all_families_expire(tmp_path: Path) -> None:
     pipeline = await Pipeline(tmp_path, partitions=1).open()
-    await pipeline.send("call", 1, provider="openai")
+    await pipeline.send("call", 1, provider="openai", experiment={"name": "tone", "variant": "A"})
     await pipeline.send("evaluation", 1, name="truth", score=1)
     await pipeline.send("log", 1, **LOG)
     await pipeline.settle()
@@ -151,7 +151,7 @@ async def test_rows_of_all_families_expire(tmp_path: Path) -> None:
     assert (facet.final, facet.revision, scored.final, scored.revision) == (True, 2, True, 2)
     for stage in (pipeline.join, pipeline.windows):
         state = stage.units[0].state
-        assert [key for prefix in b"wfesrm" for key, _ in state.scan(bytes([prefix]), bytes([prefix + 1]))] == []
+        assert [key for prefix in b"wfesrxm" for key, _ in state.scan(bytes([prefix]), bytes([prefix + 1]))] == []
     await pipeline.close()
 
 

@@ -23,6 +23,8 @@ BATCH = 1_000
 EVERY_S = 300.0
 _PAUSE_S = 0.1
 """Between two batches, so that rows get in."""
+EXPERIMENT_DAYS = 400.0
+"""Experiments run for weeks and are looked at for long after, and a row is a minute of a variant, not of a series."""
 _LOCK = int.from_bytes(b"retain", "big")
 """Of the advisory lock. Any number will do that no other program in the database uses."""
 
@@ -38,6 +40,7 @@ class Retention:
             ("llm_evaluations", "window_start"): settings.retention_days,
             ("llm_tallies", "window_start"): settings.retention_days,
             ("app_logs", "at"): settings.recent_days,
+            ("llm_experiments", "window_start"): EXPERIMENT_DAYS,
         }
 
     async def run(self) -> None:

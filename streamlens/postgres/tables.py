@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from streamlens.postgres.experiments import EXPERIMENT_COLUMNS, ExperimentRow, experiment_record
 from streamlens.postgres.observed import (
     EVALUATION_COLUMNS,
     KEPT_COLUMNS,
@@ -25,7 +26,7 @@ from streamlens.postgres.rows import (
     metric_record,
 )
 
-Row = MetricRow | FacetRow | LedgerRow | EvaluationRow | TallyRow | KeptRow
+Row = MetricRow | FacetRow | LedgerRow | EvaluationRow | TallyRow | KeptRow | ExperimentRow
 
 
 class Table(NamedTuple):
@@ -44,5 +45,8 @@ TABLES: dict[type[Row], Table] = {
     EvaluationRow: Table("llm_evaluations", "id", EVALUATION_COLUMNS, evaluation_record),
     TallyRow: Table("llm_tallies", "id", TALLY_COLUMNS, tally_record),
     KeptRow: Table("app_logs", "id", KEPT_COLUMNS, kept_record),
+    ExperimentRow: Table(
+        "llm_experiments", "experiment, tenant_id, variant, window_start", EXPERIMENT_COLUMNS, experiment_record
+    ),
 }
 """In the order in which they are written: the same for all writers, so that none of them wait in a ring."""

@@ -41,6 +41,8 @@ def _evaluation(random: Random, call: SimulatedCall) -> dict[str, Any]:
         told["score"] = random.choice(_SCORES) if random.random() < 0.3 else random.uniform(-1, 1)
     if said > 0.5:
         told["label"] = random.choice(("good", "bad", "schlecht"))
+    if random.random() < 0.5:
+        told["experiment"] = {"name": random.choice(("tone", "a/b")), "variant": random.choice("AB")}
     return told | ({"route": call.route, "model": call.model} if random.random() < 0.5 else {})
 
 

@@ -15,6 +15,7 @@ _ROWS = {
     "llm_facets": ("tenant_id, facet, value, window_start", "requests, errors, completion_tokens, revision"),
     "llm_evaluations": ("tenant_id, route, model, name, window_start", "evaluations, scored, revision"),
     "llm_tallies": ("tenant_id, kind, name, detail, window_start", "count"),
+    "llm_experiments": ("tenant_id, experiment, variant, window_start", "calls"),
 }
 """By table: the key of its rows, and what never goes back."""
 _LEDGER = """
