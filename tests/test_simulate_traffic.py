@@ -15,6 +15,8 @@ from streamlens.quality import usage_of
 from streamlens.simulate import mix, synthetic, trace
 from streamlens.simulate.call import SimulatedCall, timeline
 from streamlens.simulate.synthetic import Traffic
+from streamlens.statistics.means import ALPHA, Sample, compare
+from streamlens.statistics.shares import sample_ratio
 
 NOW_US = int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()) * 1_000_000
 
@@ -174,3 +176,17 @@ def test_events_come_in_order_of_time_each_once() -> None:
         raw for call in calls for raw in (call.request(), call.response())
     )
     assert sum(line.begins for line in lines) == len(calls)
+
+
+def test_the_experiment_makes_searches_slower_and_prompts_shorter() -> None:
+    calls = [call for call in synthetic.calls(Traffic(rate=20, duration_s=600, tenants=1), NOW_US) if call.experiment]
+    assert {(call.route, call.experiment.name) for call in calls if call.experiment} == {("search", "rerank")}
+    by_user = {(call.user_id_hash, call.experiment) for call in calls}
+    assert len(by_user) == len({user for user, _ in by_user}), "a user has one variant"
+    for field, sign in (("latency_us", 1), ("prompt_tokens", -1)):
+        values = {name: [getattr(c, field) for c in calls if c.experiment.variant == name] for name in ("off", "on")}
+        samples = {name: Sample(len(each), sum(each), sum(v * v for v in each)) for name, each in values.items()}
+        _, on = compare(samples, "off")
+        assert on.p_value is not None and on.p_value < ALPHA
+        assert on.difference is not None and on.difference * sign > 0
+        assert sample_ratio({name: len(each) for name, each in values.items()}).ok

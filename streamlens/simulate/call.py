@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from streamlens.fields import Experiment
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,6 +34,7 @@ class SimulatedCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     error_type: str | None = None
     user_id_hash: str | None = None
     session_id: str | None = None
+    experiment: Experiment | None = None
     tells_latency: bool = True
     """False: the response leaves `latency_ms` out, so that it is the difference of the two timestamps."""
 
@@ -48,6 +51,7 @@ class SimulatedCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
                 provider=self.provider,
                 user_id_hash=self.user_id_hash,
                 session_id=self.session_id,
+                experiment=self.experiment,
             )
         )
 
@@ -108,6 +112,7 @@ class _Request(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type
     provider: str | None = None
     user_id_hash: str | None = None
     session_id: str | None = None
+    experiment: Experiment | None = None
 
 
 class _Response(msgspec.Struct, kw_only=True, omit_defaults=True, tag_field="type", tag="response"):

@@ -3,6 +3,8 @@
 from random import Random
 from typing import NamedTuple
 
+from streamlens.fields import Experiment
+
 MODELS: tuple[tuple[str | None, str, int], ...] = (
     ("openai", "gpt-4o-mini", 40),
     ("openai", "gpt-4o", 20),
@@ -25,6 +27,12 @@ FAILURES: tuple[tuple[str | None, str | None, int], ...] = (
     (None, "connection closed", 10),
 )
 """(error_type, error, weight): classes of the contract, one outside of it, and one with a text alone."""
+
+RERANKED_ROUTE = "search"
+RERANK = (Experiment("rerank", "off"), Experiment("rerank", "on"))
+"""What searches try out, half of the users each: documents are ranked once more, and fewer of them are sent on."""
+RERANK_US = 600_000
+RERANK_KEEPS = 0.5
 
 _MODEL_WEIGHTS = [weight for *_, weight in MODELS]
 _FAILURE_WEIGHTS = [weight for *_, weight in FAILURES]

@@ -1,4 +1,5 @@
-"""Invented traffic: waves of calls by several tenants, models and users, with failures and, if asked for, anomalies."""
+"""Invented traffic: waves of calls by several tenants, models and users, with failures, an experiment, and, if asked
+for, anomalies."""
 
 import math
 from collections.abc import Iterator
@@ -85,11 +86,15 @@ def _call(
     prompt = min(int(random.lognormvariate(6.2, 0.9)) * anomaly.longer, 200_000)
     failed = random.random() < anomaly.errors
     error_type, error = mix.draw_failure(random) if failed else (None, None)
+    user = random.randrange(traffic.users)
+    experiment = mix.RERANK[user % 2] if caller.route == mix.RERANKED_ROUTE else None
+    is_reranked = experiment is mix.RERANK[1]
+    if is_reranked:
+        prompt = math.ceil(prompt * mix.RERANK_KEEPS)
     completion = 0 if failed else min(1 + int(random.lognormvariate(4.6, 0.8)), 4_000)
     cached, cache_write = mix.draw_cache(random, prompt)
-    ttft_us = int(random.lognormvariate(-1.2, 0.5) * 1e6 * anomaly.slower)
+    ttft_us = int(random.lognormvariate(-1.2, 0.5) * 1e6 * anomaly.slower) + mix.RERANK_US * is_reranked
     latency_us = ttft_us + int(completion * random.uniform(8_000, 20_000) * anomaly.slower)
-    user = random.randrange(traffic.users)
     return SimulatedCall(
         request_id=request_id,
         tenant_id=caller.tenant_id,
@@ -108,5 +113,6 @@ def _call(
         error_type=error_type,
         user_id_hash=f"user-{user}",
         session_id=f"session-{user}-{started_us // 1_800_000_000}",
+        experiment=experiment,
         tells_latency=random.random() < 0.9,
     )
