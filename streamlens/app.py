@@ -35,6 +35,7 @@ MODULES = (
     "web.projects",
     "web.dlq",
     "web.observed",
+    "web.experiments",
     "web.health",
     "web.prometheus",
     "web.pages",

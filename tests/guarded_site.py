@@ -12,7 +12,9 @@ from postgres_rows import MINUTE, NOON, booked, cell, metric
 from streamlens.deadletters import Letter, encode_letter
 from streamlens.keys import Key, Keys, new_secret, sha256_of
 from streamlens.log import TP, Record, TopicSpec
+from streamlens.moments import Moments, Variant
 from streamlens.postgres import letters
+from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.rows import FacetRow
 from streamlens.postgres.store import PostgresStore
@@ -26,6 +28,9 @@ TENANT, OTHER = "acme", "the-other-one"
 SCOPES = ("ingest", "read", "admin")
 LETTERS = {TENANT: 0, OTHER: 1}
 """The offsets of the tenants' dead letters, of partition 0 of the calls."""
+
+
+EXPERIMENTS = {TENANT: "tone", OTHER: "theirs"}
 
 
 class Guarded:
@@ -52,6 +57,7 @@ class Guarded:
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
         letter = f"{CALLS}/0/{LETTERS[OTHER]}"
         path = path.replace("{id}", OTHER).replace("{topic}/{partition}/{offset}", letter)
+        path = path.replace("{experiment}", EXPERIMENTS[OTHER])
         return await self.site.http.request(method, path, headers=headers, **options)
 
 
@@ -79,6 +85,7 @@ def _rows(tenant_id: str) -> list[Any]:
         KeptRow(
             b"r" + key, tenant_id, "log", "id", NOON, b'{"level":"INFO","service":"api","message":"calm"}', version
         ),
+        ExperimentRow(tenant_id, EXPERIMENTS[tenant_id], "A", NOON, MINUTE, Variant(errors=Moments(1)), version),
     ]
 
 

@@ -10,6 +10,7 @@ import msgspec
 from aiohttp import web as aiohttp_web
 
 import web.dlq
+import web.experiments
 import web.health
 import web.ingest
 import web.intake

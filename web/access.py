@@ -48,6 +48,8 @@ ROUTES: dict[tuple[str, str], Need] = {
     ("GET", "/v1/evaluations"): Need(READ),
     ("GET", "/v1/tallies"): Need(READ),
     ("GET", "/api/v1/analytics/logs/recent"): Need(READ),
+    ("GET", "/v1/experiments"): Need(READ),
+    ("GET", "/v1/experiments/{experiment}"): Need(READ),
     ("GET", "/v1/ledger"): Need(READ),
     ("GET", "/v1/tenants"): Need(READ),
     ("GET", "/v1/series"): Need(READ),
