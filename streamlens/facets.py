@@ -1,7 +1,8 @@
 """Facets: what a call is counted by besides route and model, if the call says it.
 
 A facet's value travels as one text, "facet NUL value", and a call's as one tuple of such texts, which all calls that
-say the same share. Values are kept as they were given; NUL is in none of them.
+say the same share. Values are kept as they were given; NUL is in none of them. A model's version gets its model's name
+where the call counts (`version_of`), because only there it is known under which name the model counts.
 """
 
 import re
@@ -115,8 +116,7 @@ def _remember(known: _Known, said: tuple[object, ...], found: tuple[str, ...]) -
 
 def variant_value(experiment: Experiment) -> str:
     """Names a variant, with its experiment: the first "/" without a backslash before it ends the experiment's name."""
-    escaped = experiment.name.replace("\\", "\\\\").replace("/", "\\/")
-    return f"{escaped}/{experiment.variant}"
+    return f"{_escaped(experiment.name)}/{experiment.variant}"
 
 
 def experiment_of(value: str) -> Experiment | None:
@@ -126,3 +126,14 @@ def experiment_of(value: str) -> Experiment | None:
 
 
 _VARIANT = re.compile(r"(?s)((?:[^\\/]|\\.)*)/(.*)")
+
+
+def version_of(model: str, version: str) -> str:
+    """What a version counts as: "model/version", "" where that is too long to be kept."""
+    value = f"{_escaped(model)}/{version}"
+    return value if len(value) <= _MAX_VALUE else ""
+
+
+def _escaped(name: str) -> str:
+    """So that the first "/" without a backslash before it ends the name of the experiment or model."""
+    return name.replace("\\", "\\\\").replace("/", "\\/")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from streamlens.cell import Cell
 from streamlens.checkpoint.state import State
-from streamlens.facets import Facets
+from streamlens.facets import Facets, version_of
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.metrics import SERIES_OVERFLOW
 from streamlens.moments import Variant
@@ -135,24 +135,26 @@ class Calls:
         rows: list[tuple[Windowed[Cell], bytes]] = [
             (self._partials, self._partials.key(window, tenant_id, route, model)),
         ]
-        told = self._facets_of(window, request, response)
+        told = self._facets_of(window, model, request, response)
         for family, key, label in told.rows:
             rows.append((family, key))
             if label is not None:
                 capped += (label,)
         return _Known(tuple(rows), capped, self._prices.of_model(request, response), told.variant)
 
-    def _facets_of(self, window: int, request: RequestHalf, response: ResponseHalf) -> _Told:
-        """Where a call's facets count. Many series tell the same."""
+    def _facets_of(self, window: int, model: str, request: RequestHalf, response: ResponseHalf) -> _Told:
+        """Where a call's facets count; many series tell the same. `model` is the name under which its model counts."""
         tenant_id = request.tenant_id
-        said = (window, tenant_id, request.provider, request.facets, response.facets, response.error_type)
+        said = (window, tenant_id, model, request.provider, request.facets, response.facets, response.error_type)
         found = self._told.get(said)
         if found is None:
             if len(self._told) == _KNOWN:
                 self._told.clear()
             rows, variant = [], None
-            for text in self._facets.of_call(*said[2:]):
+            for text in self._facets.of_call(*said[3:]):
                 facet, _, value = text.partition("\0")
+                if facet == "model_version" and not (value := version_of(model, value)):
+                    continue
                 admitted = self._caps.admit(window, tenant_id, facet, value)
                 key = self._faceted.key(window, tenant_id, facet, admitted)
                 rows.append((self._faceted, key, None if admitted == value else facet))

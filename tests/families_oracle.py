@@ -92,13 +92,14 @@ def _by_facet(calls: list[Call]) -> Iterator[tuple[tuple[Any, ...], Call]]:
 
 def _facets(request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str, str | None]:
     experiment = request.get("experiment")
-    name = experiment and experiment["name"].replace("\\", "\\\\").replace("/", "\\/")
+    name = experiment and _before_slash(experiment["name"])
+    version = request.get("model_version")
     return {
         "provider": request.get("provider"),
         "experiment": experiment and experiment["name"],
         "variant": experiment and f"{name}/{experiment['variant']}",
         "prompt_version": request.get("prompt_version"),
-        "model_version": request.get("model_version"),
+        "model_version": version and f"{_before_slash(request['model'])}/{version}",
         "region": request.get("region"),
         "country": request.get("metadata", {}).get("country"),
         "client_app": request.get("client", {}).get("app"),
@@ -106,6 +107,10 @@ def _facets(request: Mapping[str, Any], response: Mapping[str, Any]) -> dict[str
         "finish_reason": response.get("finish_reason"),
         "sender": request.get("sender") or response.get("sender"),
     }
+
+
+def _before_slash(name: str) -> str:
+    return name.replace("\\", "\\\\").replace("/", "\\/")
 
 
 def _warnings(calls: list[Call]) -> Iterator[tuple[tuple[Any, ...], int]]:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlens.events import Request, Response
-from streamlens.facets import FACETS, Facets, experiment_of, variant_value
+from streamlens.facets import FACETS, Facets, experiment_of, variant_value, version_of
 from streamlens.fields import Experiment
 from streamlens.join import RequestHalf, ResponseHalf, decode_half, encode_half
 
@@ -51,6 +51,19 @@ def test_what_a_call_says(asked: dict[str, Any], answered: dict[str, Any], expec
     assert found(facets, asked, answered) == expected
     assert found(facets, asked, answered) == expected, "and again, from what is remembered"
     assert set(expected) <= set(FACETS)
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "counts_as"),
+    [
+        ("gpt-5", "2026-08", "gpt-5/2026-08"),
+        ("meta/llama\\", "1/2\\", "meta\\/llama\\\\/1/2\\"),
+        ("m" * 250, "12345", "m" * 250 + "/12345"),
+        ("m" * 250, "123456", ""),
+    ],
+)
+def test_a_version_counts_with_its_model(model: str, version: str, counts_as: str) -> None:
+    assert version_of(model, version) == counts_as
 
 
 def test_only_what_is_kept_is_counted_also_of_halves_that_waited_when_more_was() -> None:

@@ -40,7 +40,8 @@ def event(random: Random, number: int) -> tuple[str, str, dict[str, Any]]:
     if kind == "metric":
         tags = {"host": random.choice("ab")}
         return kind, f"m{number}", base | {"name": "cpu", "value": random.choice((0, 1e15, -0.5)), "tags": tags}
-    asked = {"route": "chat", "model": "gpt-4o-mini", "prompt_tokens": random.randrange(100)}
+    model = random.choice(("gpt-4o-mini", "gpt-4o-mini", "acme/small\\"))
+    asked = {"route": "chat", "model": model, "prompt_tokens": random.randrange(100)}
     told = Random(random.randrange(4))  # so that many calls say the same
     asked |= _some(
         told,
@@ -51,6 +52,7 @@ def event(random: Random, number: int) -> tuple[str, str, dict[str, Any]]:
         metadata={"country": told.choice(("DE", "FR"))},
         client={"app": "ios"},
         sender="sdk/1",
+        model_version=told.choice(("1", "2/3")),
     )
     answered: dict[str, Any] = {"latency_ms": random.randrange(1, 5000), "completion_tokens": random.randrange(50)}
     answered |= _some(random, ttft_ms=random.randrange(1, 2000), cost_usd=random.choice((0, 0.000_001, 1_000_000)))

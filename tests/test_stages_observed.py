@@ -185,6 +185,16 @@ async def test_ten_thousand_junk_models_keep_series_and_memory_flat_and_totals_r
     await pipeline.close()
 
 
+async def test_a_version_counts_with_the_name_under_which_its_model_counts(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1, limits={"model": 1}).open()
+    for number, model in enumerate(("first", "second", "third", "first")):
+        await pipeline.send("call", 1, f"r{number}", model=model, model_version="v1")
+    await pipeline.settle()
+    calls = {(facet, value): row.cell.calls for (_, facet, value, _), row in pipeline.rows.facets.items()}
+    assert calls == {("model_version", "first/v1"): 2, ("model_version", f"{OTHER}/v1"): 2}
+    await pipeline.close()
+
+
 async def test_names_have_room_again_once_the_windows_are_closed_that_had_them(tmp_path: Path) -> None:
     pipeline = await Pipeline(tmp_path, partitions=1, limits={"route": 1}).open()
     await pipeline.send("call", 1, "r1", route="old")
