@@ -36,6 +36,7 @@ MODULES = (
     "web.dlq",
     "web.observed",
     "web.experiments",
+    "web.live",
     "web.health",
     "web.prometheus",
     "web.pages",

@@ -1,6 +1,7 @@
 """Brings a stage's rows to Postgres, which may lag behind: what it has not acknowledged waits in the units' state."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -19,6 +20,7 @@ logger = structlog.get_logger()
 _ROWS_PER_WRITE = 5_000
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 _LAST_WORDS_S = 2.0
+_LAST_WRITES = 1_000
 
 
 class RowLogic(Protocol):
@@ -48,6 +50,8 @@ class Outbox:
         self._stage = stage
         self._sink = sink
         self._clock_us = clock_us
+        self.freshness_s: deque[float] = deque(maxlen=_LAST_WRITES)
+        """Seconds from the append of an event to the commit of its row, of the last writes."""
         self._wake = asyncio.Event()
         self._open: dict[tuple[str, int], int] = {}
         stage.on_checkpoint = self._wake.set
@@ -116,7 +120,9 @@ class Outbox:
             unit.acked(waiting)
             written: RowLogic = unit.logic  # type: ignore[assignment]
             if written.unwritten_since_ms:
-                FRESHNESS_SECONDS.observe(max(0, now_ms - written.unwritten_since_ms) / 1000)
+                fresh_s = max(0, now_ms - written.unwritten_since_ms) / 1000
+                FRESHNESS_SECONDS.observe(fresh_s)
+                self.freshness_s.append(fresh_s)
                 written.unwritten_since_ms = 0
         return True
 

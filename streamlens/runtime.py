@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from math import ceil
 from typing import Any, NoReturn
 
 import structlog
@@ -186,6 +187,11 @@ class Runtime:
     def backlog(self) -> int:
         """Rows that Postgres does not have yet."""
         return sum(outbox.backlog for outbox in self._outboxes)
+
+    def freshness_s(self, q: float) -> float | None:
+        """The quantile of the last rows' freshness, by nearest rank; None before there were any."""
+        last = sorted(seconds for outbox in self._outboxes for seconds in outbox.freshness_s)
+        return last[ceil(q * len(last)) - 1] if last else None
 
     def resumed(self) -> None:
         """The streams flow: begin the checkpoints, once."""

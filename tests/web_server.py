@@ -14,6 +14,7 @@ import web.experiments
 import web.health
 import web.ingest
 import web.intake
+import web.live
 import web.observed
 import web.otlp
 import web.pages
@@ -22,13 +23,15 @@ import web.prometheus
 import web.query
 import web.reference  # noqa: F401
 from streamlens.app import app
+from streamlens.live import Live
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, TopicSpec
 from streamlens.metrics import REGISTRY
 from streamlens.settings import Settings
+from streamlens.topics import METRICS
 from web import services
 from web.driver import Web
-from web.services import HealthReport, Part, Services
+from web.services import HealthReport, Part, Progress, Services
 
 PARTITIONS = 4
 TOPICS = (
@@ -36,6 +39,7 @@ TOPICS = (
     *("streamlens.applogs", "streamlens.sysmetrics"),
 )
 NOW_US = 1_783_000_000_000_000
+IDLE = Progress("local", 1.0, 0, None, None, None)
 WELL = HealthReport(log=Part(True), postgres=Part(True), partitions=Part(True), lag=Part(True))
 
 
@@ -57,8 +61,9 @@ async def serving(tmp_path: Path, **replaced: Any) -> AsyncIterator[Site]:
     """Serve until the block ends. `replaced` are fields of `Services`; `services=None` installs none."""
     log = LocalLog.open(tmp_path / "log", sync=False)
     await log.start()
-    await log.create_topics([TopicSpec(topic, PARTITIONS) for topic in TOPICS])
-    given = Services(log, PARTITIONS, None, Settings(), lambda: NOW_US, lambda: WELL, None, None)
+    await log.create_topics([TopicSpec(topic, PARTITIONS) for topic in (*TOPICS, METRICS)])
+    live = Live(log, log.log_id, PARTITIONS, lambda: False)
+    given = Services(log, PARTITIONS, None, Settings(), lambda: NOW_US, lambda: WELL, None, None, live, lambda: IDLE)
     services.install(None if replaced == {"services": None} else msgspec.structs.replace(given, **replaced))
     driver = Web(app)
     for view in app.web.views.values():

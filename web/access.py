@@ -51,6 +51,7 @@ ROUTES: dict[tuple[str, str], Need] = {
     ("GET", "/v1/experiments"): Need(READ),
     ("GET", "/v1/experiments/{experiment}"): Need(READ),
     ("GET", "/v1/ledger"): Need(READ),
+    ("GET", "/v1/live"): Need(READ),
     ("GET", "/v1/tenants"): Need(READ),
     ("GET", "/v1/series"): Need(READ),
     ("GET", "/v1/dlq"): Need(READ),

@@ -6,6 +6,7 @@ application, without middlewares, and views are called without Faust's dispatch:
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache, partial
 from time import perf_counter
 from typing import Any, ClassVar
@@ -20,6 +21,7 @@ from streamlens.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from web.access import Need, admit, need_of
 from web.problem import Problem
 from web.rpcstatus import refused
+from web.services import current
 
 log = structlog.get_logger()
 
@@ -47,6 +49,7 @@ class Web(faust_aiohttp.Web):
     def __init__(self, app: Any, **kwargs: Any) -> None:
         super().__init__(app, **kwargs)
         self.web_app.on_response_prepare.append(_add_headers)
+        self.web_app.on_shutdown.append(_end_streams)
         # Bodies arrive as sent: `web.body` decompresses them, so that a bad one is an ordinary problem.
         self._runner = _Runner(
             self.web_app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S, auto_decompress=False
@@ -144,6 +147,12 @@ async def _answered(handler: _Handler, request: web.Request) -> web.StreamRespon
     except Exception:
         log.exception("web.failed", method=request.method, path=request.path)
         return refused(request, Problem(500, "an internal error; the log of the server has the details"))
+
+
+async def _end_streams(_: web.Application) -> None:
+    """At the end, when nobody can connect any more: who listens would come back at once."""
+    with suppress(Unavailable):
+        current().live.close()
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

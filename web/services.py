@@ -10,6 +10,7 @@ import msgspec
 
 from streamlens.errors import Unavailable
 from streamlens.keys import Keys
+from streamlens.live import Live
 from streamlens.log import Log
 from streamlens.ratelimit import RateLimit
 from streamlens.settings import Settings
@@ -36,6 +37,21 @@ class HealthReport(msgspec.Struct, frozen=True):
         return self.log.ok and self.postgres.ok and self.partitions.ok and self.lag.ok
 
 
+class Progress(msgspec.Struct, frozen=True):
+    """How far this process is; None where there is nothing to tell of yet."""
+
+    worker: str
+    uptime_s: float
+    lag_records: int
+    """In the log, not counted yet."""
+    watermark_lag_s: float | None
+    """Of the partition that is furthest behind the wall clock."""
+    checkpoint_age_s: float | None
+    """Of the stage whose last checkpoint is the oldest."""
+    freshness_p95_s: float | None
+    """From the append of an event to the commit of its row, of the last writes."""
+
+
 class Services(msgspec.Struct, frozen=True):
     """`partitions` is that of the input topics; `pool` an asyncpg pool for questions; `clock_us` the wall clock.
 
@@ -50,6 +66,8 @@ class Services(msgspec.Struct, frozen=True):
     health: Callable[[], HealthReport]
     keys: Keys | None
     rate_limit: RateLimit | None
+    live: Live
+    progress: Callable[[], Progress]
 
 
 _installed: Services | None = None

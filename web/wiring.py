@@ -1,9 +1,11 @@
 """Gives the views what they need of the running process, once its log and its Postgres can be used."""
 
 from streamlens.app import app
+from streamlens.live import Live
+from streamlens.member import member_id
 from streamlens.ratelimit import RateLimit
 from streamlens.runtime import Runtime, clock_us
-from web.services import HealthReport, Part, Services, install
+from web.services import HealthReport, Part, Progress, Services, install
 
 
 def _install(runtime: Runtime) -> None:
@@ -17,6 +19,10 @@ def _install(runtime: Runtime) -> None:
             health=lambda: _health(runtime),
             keys=runtime.keys,
             rate_limit=RateLimit(eps) if (eps := runtime.settings.rate_limit_eps) else None,
+            live=Live(
+                runtime.log, runtime.log.log_id, runtime.settings.partitions, lambda: bool(runtime.database.trouble)
+            ),
+            progress=lambda: _progress(runtime),
         )
     )
 
@@ -31,6 +37,20 @@ def _health(runtime: Runtime) -> HealthReport:
         postgres=Part(not trouble, f"{trouble}; {waiting} rows wait for it" if trouble else f"{waiting} rows wait"),
         partitions=Part(runtime.ready.is_set() and recovered == runtime.assigned, here),
         lag=Part(ok=True, detail=f"{lag} records"),
+    )
+
+
+def _progress(runtime: Runtime) -> Progress:
+    now_us, settings = clock_us(), runtime.settings
+    watermarks_us = [getattr(unit.logic, "watermark_us", 0) for unit in runtime.stages[0].units.values()]
+    checkpoints_us = [stage.last_checkpoint_us for stage in runtime.stages if stage.last_checkpoint_us]
+    return Progress(
+        worker=member_id(settings.data_dir) if settings.kafka_brokers else "local",
+        uptime_s=(now_us - runtime.started_us) / 1e6,
+        lag_records=runtime.lag(),
+        watermark_lag_s=(now_us - low) / 1e6 if (low := min(watermarks_us, default=0)) else None,
+        checkpoint_age_s=(now_us - oldest) / 1e6 if (oldest := min(checkpoints_us, default=0)) else None,
+        freshness_p95_s=runtime.freshness_s(0.95),
     )
 
 
