@@ -43,6 +43,8 @@ MODULES = (
     "web.reference",
 )
 """Modules, not packages: Faust swallows the import errors of a package."""
+OTLP_GRPC = "web.otlpgrpc"
+"""Where its port is set."""
 
 
 class Topic(faust.Topic):
@@ -118,7 +120,8 @@ def create_app(settings: Settings) -> App:
         web_application_options={"client_max_size": settings.max_body_mib << 20},
         store="memory://",  # what Faust would keep itself; the units' stores are ours
         datadir=str(settings.data_dir / "faust"),
-        autodiscover=MODULES,  # and no origin, which would make Faust import all that is below it
+        # Without an origin, which would make Faust import all that is below it.
+        autodiscover=(*MODULES, OTLP_GRPC) if settings.otlp_grpc_port else MODULES,
         TableManager=TableManager,
         Topic=Topic,
         topic_partitions=settings.partitions,

@@ -31,6 +31,14 @@ HTTP_REQUESTS = Counter(
 )
 """`route` is the pattern, "other" for paths that do not exist."""
 
+GRPC_REQUESTS = Counter(
+    "streamlens_grpc_requests_total",
+    "Requests over OTLP/gRPC answered. What is too large has no code here: it is refused before it comes to us.",
+    ("path", "code"),
+    registry=REGISTRY,
+)
+"""`path` is that of the same signal over HTTP, `code` the name of gRPC's."""
+
 HTTP_SECONDS = Histogram(
     "streamlens_http_request_seconds",
     "Seconds to answer an HTTP request, reading its body included.",

@@ -46,7 +46,9 @@ def _is_loopback(host: str) -> bool:
 def run(settings: Settings, *, demo: bool = False, level: int = logging.INFO) -> NoReturn:
     """Run the app until a signal ends it; exits with code 0 then, and with 1 when something broke."""
     logs.configure(settings.log_format, level)
-    _check_port(settings.http_host, settings.http_port)
+    _check_port("HTTP_PORT", settings.http_host, settings.http_port)
+    if settings.otlp_grpc_port:
+        _check_port("STREAMLENS_OTLP_GRPC_PORT", settings.http_host, settings.otlp_grpc_port)
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -89,7 +91,7 @@ async def _nothing() -> None:
     pass
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(setting: str, host: str, port: int) -> None:
     """Raise `BadSetting` when the address can't be served on, before anything is begun."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -97,7 +99,7 @@ def _check_port(host: str, port: int) -> None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except OSError as error:
-        raise BadSetting(f"HTTP_PORT: can't serve on {host} port {port}: {error.strerror or error}") from None
+        raise BadSetting(f"{setting}: can't serve on {host} port {port}: {error.strerror or error}") from None
 
 
 def _ready(settings: Settings, run_file: Path, stop: asyncio.Event, *, demo: bool) -> None:

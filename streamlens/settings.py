@@ -6,6 +6,7 @@ Faust's own settings keep the prefix `FAUST_`. `.env.example` lists every name w
 import difflib
 import ssl
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -32,6 +33,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: Path = Path(".streamlens")
     http_host: str = "127.0.0.1"
+    otlp_grpc_port: int = 0
+    """0: no OTLP over gRPC."""
     partitions: int = 4
     """Of each topic; 8 on Kafka."""
     checkpoint_interval_s: float = 0.5
@@ -97,6 +100,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def _check(self) -> None:
         for field, low, high in (
             ("http_port", 1, 65535),
+            ("otlp_grpc_port", 0, 65535),
             ("partitions", 1, 256),
             ("checkpoint_interval_s", 0.01, 60),
             ("window_s", 1, 86_400),
@@ -123,8 +127,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             )
         if 0 < len(self.hash_key) < _SECRET_CHARACTERS:
             raise BadSetting(f"{PREFIX}HASH_KEY must have {_SECRET_CHARACTERS} characters or more, or none")
+        self._check_grpc()
         self._check_facets()
         self._check_kafka()
+
+    def _check_grpc(self) -> None:
+        if self.otlp_grpc_port == self.http_port:
+            raise BadSetting(f"{PREFIX}OTLP_GRPC_PORT: {self.http_port} is HTTP_PORT too")
+        if self.otlp_grpc_port and find_spec("grpc") is None:
+            raise BadSetting(f"{PREFIX}OTLP_GRPC_PORT needs grpcio: install the extra `grpc`, or set it to 0")
 
     def _check_facets(self) -> None:
         unknown = set(self.kept_facets) - set(FACETS)
@@ -163,10 +174,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @property
+    def host_in_urls(self) -> str:
+        """The address to serve on, as it stands before a port."""
+        return f"[{self.http_host}]" if ":" in self.http_host else self.http_host
+
+    @property
     def url(self) -> str:
         """Where this process serves."""
-        host = f"[{self.http_host}]" if ":" in self.http_host else self.http_host
-        return f"http://{host}:{self.http_port}"
+        return f"http://{self.host_in_urls}:{self.http_port}"
 
 
 _BARE = ("kafka_brokers", "postgres_dsn", "http_port", "consumer_group")

@@ -1,5 +1,6 @@
 """Settings: what is refused, in the user's own names."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def test_an_empty_variable_is_not_set() -> None:
         ({"STREAMLENS_PARTITION": "2"}, "unknown setting STREAMLENS_PARTITION; did you mean STREAMLENS_PARTITIONS?"),
         ({"STREAMLENS_XYZZY": "2"}, "unknown setting STREAMLENS_XYZZY"),
         ({"HTTP_PORT": "http"}, "HTTP_PORT: "),
+        ({"STREAMLENS_OTLP_GRPC_PORT": "8080"}, "STREAMLENS_OTLP_GRPC_PORT: 8080 is HTTP_PORT too"),
         ({"STREAMLENS_LOG_SYNC": "never"}, "STREAMLENS_LOG_SYNC: "),
         ({"STREAMLENS_PARTITIONS": "0"}, "STREAMLENS_PARTITIONS must be between 1 and 256, not 0"),
         ({"STREAMLENS_FACETS": "region,colour"}, "STREAMLENS_FACETS: there is no facet colour"),
@@ -49,3 +51,10 @@ def test_refused(environ: dict[str, str], message: str) -> None:
 )
 def test_facets_that_are_kept(value: str, kept: int) -> None:
     assert len(Settings.load({"STREAMLENS_FACETS": value}).kept_facets) == kept
+
+
+def test_a_port_for_grpc_needs_grpcio(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings.load({"STREAMLENS_OTLP_GRPC_PORT": "4317"}).otlp_grpc_port == 4317
+    monkeypatch.setitem(sys.modules, "grpc", None)
+    with pytest.raises(BadSetting, match="STREAMLENS_OTLP_GRPC_PORT needs grpcio: install the extra `grpc`"):
+        Settings.load({"STREAMLENS_OTLP_GRPC_PORT": "4317"})

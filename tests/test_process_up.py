@@ -95,16 +95,19 @@ def test_a_second_process_on_the_same_directory_is_refused(running: Server) -> N
     assert running.get("/ready")[0] == 200
 
 
-def test_a_port_in_use_is_named(fresh: Server) -> None:
+@pytest.mark.parametrize("setting", ["HTTP_PORT", "STREAMLENS_OTLP_GRPC_PORT"])
+def test_a_port_in_use_is_named(scratch: Path, setting: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        fresh.port = other.getsockname()[1]
-        with pytest.raises(NotReady):
-            fresh.start()
-    assert fresh.ended() == 1
-    assert fresh.last_line == f"Error: HTTP_PORT: can't serve on 127.0.0.1 port {fresh.port}: Address already in use"
-    assert not fresh.data_dir.exists()
+        port = other.getsockname()[1]
+        with Server(scratch / "in-use", **({} if setting == "HTTP_PORT" else {setting: str(port)})) as server:
+            server.port = port if setting == "HTTP_PORT" else server.port
+            with pytest.raises(NotReady):
+                server.start()
+            assert server.ended() == 1
+            assert server.last_line == f"Error: {setting}: can't serve on 127.0.0.1 port {port}: Address already in use"
+            assert not server.data_dir.exists()
 
 
 @pytest.mark.parametrize(

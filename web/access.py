@@ -3,6 +3,7 @@
 A route that is not in the table opens to no key, so a new one is closed until somebody has thought about it.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from aiohttp import web
@@ -74,15 +75,19 @@ def need_of(method: str, pattern: str) -> Need | None:
 
 def admit(request: web.Request, need: Need | None) -> None:
     """Find out with whose key a request comes. Raises `Problem` 401 and 403, and `Unavailable`."""
-    if need is OPEN:
-        return
+    if need is not OPEN:
+        request[_KEY] = key_for(need, request.headers)
+
+
+def key_for(need: Need | None, headers: Mapping[str, str]) -> Key:
+    """The key that `headers` (or gRPC's metadata, which are in lower case) have, if it may do what needs `need`. Raises
+    as `admit` does."""
     keys = current().keys
     if keys is None:
-        request[_KEY] = ANYONE
-        return
+        return ANYONE
     if need is None:
         raise Problem(403, "no key opens this route")
-    secret = _secret(request)
+    secret = _secret(headers)
     if not secret:
         raise Problem(401, "this needs an API key: Authorization: Bearer sl_…, or X-API-Key", headers=_ASK)
     key = keys.find(secret)
@@ -92,7 +97,7 @@ def admit(request: web.Request, need: Need | None) -> None:
         raise Problem(403, f"this needs a key with the scope {need.scope}")
     if need.all_tenants and key.tenant_id is not None:
         raise Problem(403, "this needs a key for all tenants")
-    request[_KEY] = key
+    return key
 
 
 def key_of(request: web.Request) -> Key:
@@ -100,8 +105,8 @@ def key_of(request: web.Request) -> Key:
     return request[_KEY]
 
 
-def _secret(request: web.Request) -> str:
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+def _secret(headers: Mapping[str, str]) -> str:
+    scheme, _, secret = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return secret.strip()
-    return request.headers.get("X-API-Key", "").strip()
+    return headers.get("x-api-key", "").strip()

@@ -27,10 +27,14 @@ class Arrival(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, request: web.Request, services: Services) -> "Arrival":
         """That of a request which has just come."""
+        return cls.by(key_of(request), request.headers.get("User-Agent", ""), services)
+
+    @classmethod
+    def by(cls, key: Key, user_agent: str, services: Services) -> "Arrival":
+        """The same, of whatever transport."""
         now_us = services.clock_us()
         latest_us = now_us + services.settings.max_future_s * 1_000_000
-        key, sender = key_of(request), _sender(request.headers.get("User-Agent", ""))
-        return cls(services, now_us, latest_us, sender, key, key.tenant_id or DEFAULT_TENANT)
+        return cls(services, now_us, latest_us, _sender(user_agent), key, key.tenant_id or DEFAULT_TENANT)
 
 
 @lru_cache(1024)

@@ -33,6 +33,25 @@ _MAX_MEMBERS = 256
 _in_flight = 0
 
 
+class room:
+    """`with room(size):` for bytes that are in memory, beside all bodies. Raises `Unavailable` when there is none."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+
+    def __enter__(self) -> None:
+        global _in_flight
+        if _in_flight + self._size > IN_FLIGHT_BYTES:
+            raise Unavailable("too many large bodies at once")
+        _in_flight += self._size
+
+    def __exit__(self, *_: object) -> None:
+        global _in_flight
+        _in_flight -= self._size
+
+
 class body_of:
     """`async with body_of(request, max_bytes) as body`: the bytes, at most `max_bytes` after decompression and before.
     `types`: the content types that are taken.
@@ -49,24 +68,20 @@ class body_of:
         self._types = types
 
     async def __aenter__(self) -> bytes:
-        global _in_flight
         coding = _checked_coding(self._request, self._types)
         size = self._request.content_length
         if size is not None and size > self._max_bytes:
             raise _too_large(self._max_bytes)
-        self._room = size if size is not None and coding == "identity" else self._max_bytes
-        if _in_flight + self._room > IN_FLIGHT_BYTES:
-            raise Unavailable("too many large bodies at once")
-        _in_flight += self._room
+        self._room = room(size if size is not None and coding == "identity" else self._max_bytes)
+        self._room.__enter__()
         try:
             return await _read(self._request.content, coding, self._max_bytes)
         except BaseException:
-            _in_flight -= self._room
+            self._room.__exit__()
             raise
 
     async def __aexit__(self, *_: object) -> None:
-        global _in_flight
-        _in_flight -= self._room
+        self._room.__exit__()
 
 
 def _checked_coding(request: web.Request, types: frozenset[str]) -> str:

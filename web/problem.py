@@ -43,6 +43,11 @@ class Problem(Exception):
         headers = {name: value for name, value in error.headers.items() if name in ("Allow", "Location")}
         return cls(error.status, _DETAILS.get(error.status, error.reason), headers=headers)
 
+    @property
+    def sentence(self) -> str:
+        """`detail` with the field before it, for answers that have no place for both."""
+        return f"{self.field}: {self.detail}" if self.field else self.detail
+
     def response(self) -> web.Response:
         """The answer to send."""
         title = HTTPStatus(self.status).phrase
