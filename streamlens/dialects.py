@@ -141,11 +141,11 @@ FIELDS: dict[str, tuple[Source, ...]] = {
     "tenant_id": _each(name, "tenant.id", "tenant_id"),
     "route": _each(name, "streamlens.route"),
     "agent": _each(name, "gen_ai.agent.name", "agent.name", "ai.telemetry.functionId"),
-    "model": _each(
-        name,
-        *("gen_ai.response.model", "ai.response.model", "llm.response.model"),
-        *("gen_ai.request.model", "llm.model_name", "embedding.model_name", "ai.model.id", "llm.request.model"),
-        *("langfuse.observation.model.name", "model"),
+    "model": (
+        *_each(name, "gen_ai.response.model", "ai.response.model", "llm.response.model"),
+        *_each(name, "gen_ai.request.model", "llm.model_name", "embedding.model_name", "ai.model.id"),
+        *_each(name, "llm.request.model", "langfuse.observation.model.name", "model"),
+        *_inside("llm.invocation_parameters", name, "model"),  # all that OpenInference has of a call that failed
     ),
     "provider": (
         *_each(text, "gen_ai.provider.name"),
@@ -196,6 +196,7 @@ FIELDS: dict[str, tuple[Source, ...]] = {
     "finish_reason": (
         *_each(first, "gen_ai.response.finish_reasons", "gen_ai.completion.0.finish_reason"),
         *_each(first, "ai.response.finishReason", "llm.response.finish_reason", "llm.response.stop_reason"),
+        *_each(first, "llm.finish_reason"),
     ),
     "error_type": (*_each(text, "error.type"), *_each(failed, "langfuse.observation.level")),
     "error": _each(text, "langfuse.observation.status_message"),
