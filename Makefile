@@ -10,11 +10,12 @@ BROKER ?= kafka
 MUTANT ?=
 BENCH ?=
 RUNS ?= 3
+EXPORTERS := $(patsubst tests/exporters/%.txt,.exporters/%,$(wildcard tests/exporters/*.txt)) .exporters/node
 # The uv on the PATH when it runs there, else one of our own.
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench chaos chaos-mutants clean
+.PHONY: help setup run test check bench chaos chaos-mutants exporters clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,8 +44,10 @@ chaos: setup  ## Break a cluster under traffic and check every row (MINUTES=60 S
 chaos-mutants: setup  ## Take the safeguards out one by one, and stock Faust: each must be caught (MUTANT="no fence")
 	PYTHONPATH=tests $(BIN)/python -m chaos.mutate --only "$(MUTANT)"
 
+exporters: setup $(EXPORTERS:=/installed)  ## Install what the tests send with, from Node too; they do it themselves
+
 clean:  ## Remove what make has made; data in .streamlens stays
-	rm -rf .venv .uv .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
+	rm -rf .venv .uv .bench .exporters .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist *.egg-info
 	find agents streamlens tables tests web -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Exactly the locked versions: `--locked` fails where uv.lock and pyproject.toml disagree, and never resolves anew.
@@ -59,6 +62,17 @@ $(BIN)/streamlens: uv.lock pyproject.toml setup.cfg | $(filter .uv/%,$(UV))
 	$(UV) venv --quiet --allow-existing --python $(BIN)/python .bench
 	@echo '*' > .bench/.gitignore
 	$(UV) pip install --quiet --python .bench/bin/python --requirement $<
+	@touch $@
+
+# Nor can exporters of other ages, or what brings half of the world along. Called by tests: without `setup`.
+.exporters/%/installed: tests/exporters/%.txt
+	$(UV) venv --quiet --allow-existing --python $(BIN)/python $(@D)
+	$(UV) pip install --quiet --python $(@D)/bin/python --requirement $<
+	@touch $@
+
+.exporters/node/installed: tests/exporters/package.json tests/exporters/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D)
+	cd $(@D) && npm ci --silent --ignore-scripts --no-audit --no-fund
 	@touch $@
 
 .uv/bin/uv:

@@ -16,11 +16,13 @@ import asyncpg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from exporter_programs import ROOT, python
 from kafka_broker import KafkaBroker
+from openai_peer import openai_peer
 from process_server import Server, environ, until
 from streamlens.partitioner import id_partition_of
 
-PAGE = (Path(__file__).parents[1] / "docs/send.md").read_text("utf-8")
+PAGE = (ROOT / "docs/send.md").read_text("utf-8")
 PARTITIONS = 2
 STREAMLENS_URL, KAFKA_ADDRESS = "http://127.0.0.1:8080", "127.0.0.1:9094"
 
@@ -173,6 +175,55 @@ async def test_litellm(server: Server, tmp_path: Path) -> None:
     assert abs(row["max_latency_ms"] - 1500) < 2 and abs(row["p95_ttft_ms"] - 500) < 500 * 0.02
     kinds = server.get("/v1/metrics?tenant_id=default&group_by=error_type&step=1d")[1]["metrics"]
     assert [kind["value"] for kind in kinds] == ["rate_limit"]
+
+
+WITH_LITELLM = """
+import asyncio
+import time
+
+import litellm
+from streamlens_litellm import logger
+
+litellm.callbacks = [logger]
+usual = {"messages": [{"role": "user", "content": "Hello"}], "max_retries": 0}
+
+async def main():
+    await litellm.acompletion(model="openai/gpt-4o-mini", **usual)
+    answer = await litellm.acompletion(
+        model="openai/gpt-4o-mini", stream=True, stream_options={"include_usage": True}, **usual
+    )
+    async for chunk in answer:
+        pass
+    try:
+        await litellm.acompletion(model="openai/full", **usual)
+    except litellm.RateLimitError:
+        pass
+    while logger.client.stats.sent + logger.client.stats.waiting < 4 and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)  # LiteLLM calls its callbacks when it has time
+
+deadline = time.monotonic() + 30
+litellm.completion(model="openai/gpt-4o-mini", **usual)
+asyncio.run(main())
+assert logger.client.close() and logger.client.stats.sent == 4, logger.client.stats
+"""
+
+
+def test_litellm_itself(server: Server, tmp_path: Path) -> None:
+    """Three calls, one of them streamed, and one that fails."""
+    (code,) = blocks("LiteLLM", "python")
+    code = code.replace(STREAMLENS_URL, server.url).replace('route="chat"', 'route="litellm"')
+    (tmp_path / "streamlens_litellm.py").write_text(code)
+    with openai_peer() as found:
+        # Without the setting it would ask the network for a list of prices.
+        env = environ(**found, LITELLM_LOCAL_MODEL_COST_MAP="True", PYTHONPATH=f"{tmp_path}:{ROOT}")
+        done = subprocess.run(
+            [python("litellm"), "-"], input=WITH_LITELLM, env=env, capture_output=True, text=True, timeout=90
+        )
+    assert done.returncode == 0, done.stderr
+    become(server, {("default", "litellm"): counts(4, 1, 360, 120, 192)})
+    kinds = server.get("/v1/metrics?tenant_id=default&route=litellm&step=1d")[1]["metrics"]
+    assert {row["model"]: row["errors"] for row in kinds} == {"gpt-4o-mini": 0, "full": 1}
+    assert [row["model"] for row in kinds if row["p95_ttft_ms"] is not None] == ["gpt-4o-mini"], "the streamed one"
 
 
 @pytest.fixture(scope="module")
