@@ -7,6 +7,7 @@ from sys import intern
 
 import msgspec
 
+from streamlens.details import Answered, Asked, Details
 from streamlens.events import Call, Request, Response, error_class
 from streamlens.facets import Facets
 
@@ -26,9 +27,10 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
     facets: tuple[str, ...] = ()
     user_id: str | None = None
     session_id: str | None = None
+    asked: Asked | None = None
 
     @classmethod
-    def of(cls, event: Request | Call, ts_us: int, facets: Facets) -> "RequestHalf":
+    def of(cls, event: Request | Call, ts_us: int, facets: Facets, details: Details | None = None) -> "RequestHalf":
         return cls(
             ts_us,
             event.tenant_id,
@@ -40,6 +42,7 @@ class RequestHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="q
             facets.of_request(event),
             event.user_id_hash or None,
             event.session_id or None,
+            None if details is None else details.of_request(event),
         )
 
 
@@ -64,9 +67,10 @@ class ResponseHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
     total_tokens: int | None = None
     sender: str | None = None
     facets: tuple[str, ...] = ()
+    answered: Answered | None = None
 
     @classmethod
-    def of(cls, event: Response | Call, ts_us: int, facets: Facets) -> "ResponseHalf":
+    def of(cls, event: Response | Call, ts_us: int, facets: Facets, details: Details | None = None) -> "ResponseHalf":
         cached, written, apart = event.cached_tokens or 0, event.cache_write_tokens or 0, 0
         if event.cached_tokens is None and event.cache_write_tokens is None:
             read, created = event.cache_read_input_tokens, event.cache_creation_input_tokens
@@ -90,6 +94,7 @@ class ResponseHalf(msgspec.Struct, frozen=True, array_like=True, gc=False, tag="
             event.total_tokens,
             None if event.sender is None else intern(event.sender),
             facets.of_response(event),
+            None if details is None else details.of_response(event),
         )
 
     def latency_after(self, request_ts_us: int) -> int:

@@ -4,8 +4,10 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
+from streamlens.details import Details
 from streamlens.facets import FACETS
 from streamlens.pricing import Prices
+from streamlens.redact import Redaction
 from streamlens.settings import Settings
 from streamlens.userhash import UserHash
 from streamlens.watermark import Lines
@@ -25,6 +27,8 @@ class JoinOptions(msgspec.Struct, frozen=True):
     by_tenant: bool = False
     """Ids are unique within a tenant, not within the installation."""
     user_hash: UserHash = UserHash("", str)
+    details: Details = Details()
+    """What halves carry for the calls that are kept whole."""
 
     @classmethod
     def of(cls, settings: Settings, clock_us: Callable[[], int], log_id: Callable[[], str]) -> "JoinOptions":
@@ -40,4 +44,7 @@ class JoinOptions(msgspec.Struct, frozen=True):
             | dict.fromkeys(("series", "log detail", "metric detail", "warning detail"), series),
             by_tenant=settings.auth == "keys",
             user_hash=UserHash(settings.hash_key, log_id),
+            details=Details(
+                Redaction(settings.redacted, settings.redact_file), captures=settings.capture_content == "on"
+            ),
         )

@@ -14,6 +14,7 @@ import msgspec
 
 from streamlens.errors import BadSetting
 from streamlens.facets import FACETS
+from streamlens.redact import PATTERNS
 from streamlens.watermark import Lines
 
 PREFIX = "STREAMLENS_"
@@ -57,6 +58,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prices_file: Path | None = None
     hash_key: str = ""
     """Of the names under which users are kept; empty: it follows from the log's id."""
+    capture_content: Literal["off", "on"] = "off"
+    """on: calls that are kept have their prompt and response."""
+    redact: str = "all"
+    """Comma separated: the built-in patterns whose matches are taken out of texts that are kept."""
+    redact_file: Path | None = None
+    """Further patterns, one expression a line."""
     facets: str = "all"
     """Comma separated; "none": calls are counted by route and model alone."""
     max_routes: int = 200
@@ -128,7 +135,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if 0 < len(self.hash_key) < _SECRET_CHARACTERS:
             raise BadSetting(f"{PREFIX}HASH_KEY must have {_SECRET_CHARACTERS} characters or more, or none")
         self._check_grpc()
-        self._check_facets()
+        self._check_choices()
         self._check_kafka()
 
     def _check_grpc(self) -> None:
@@ -137,10 +144,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.otlp_grpc_port and find_spec("grpc") is None:
             raise BadSetting(f"{PREFIX}OTLP_GRPC_PORT needs grpcio: install the extra `grpc`, or set it to 0")
 
-    def _check_facets(self) -> None:
-        unknown = set(self.kept_facets) - set(FACETS)
-        if unknown:
-            raise BadSetting(f"{PREFIX}FACETS: there is no facet {min(unknown)}; all, none, or of {', '.join(FACETS)}")
+    def _check_choices(self) -> None:
+        for field, word, chosen, known in (
+            ("FACETS", "facet", self.kept_facets, FACETS),
+            ("REDACT", "pattern", self.redacted, tuple(PATTERNS)),
+        ):
+            if unknown := set(chosen) - set(known):
+                raise BadSetting(
+                    f"{PREFIX}{field}: there is no {word} {min(unknown)}; all, none, or of {', '.join(known)}"
+                )
 
     def _check_kafka(self) -> None:
         with_sasl = self.kafka_security.startswith("SASL")
@@ -156,9 +168,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def kept_facets(self) -> tuple[str, ...]:
         """The facets by which calls are counted too."""
-        if self.facets in ("all", "none"):
-            return FACETS if self.facets == "all" else ()
-        return tuple(name.strip() for name in self.facets.split(",") if name.strip())
+        return _chosen(self.facets, FACETS)
+
+    @property
+    def redacted(self) -> tuple[str, ...]:
+        """The built-in patterns that are taken out."""
+        return _chosen(self.redact, tuple(PATTERNS))
 
     @property
     def window_us(self) -> int:
@@ -182,6 +197,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def url(self) -> str:
         """Where this process serves."""
         return f"http://{self.host_in_urls}:{self.http_port}"
+
+
+def _chosen(value: str, every: tuple[str, ...]) -> tuple[str, ...]:
+    """What a comma separated choice, "all" or "none" names."""
+    if value in ("all", "none"):
+        return every if value == "all" else ()
+    return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 _BARE = ("kafka_brokers", "postgres_dsn", "http_port", "consumer_group")

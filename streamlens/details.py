@@ -1,0 +1,104 @@
+"""What the halves of a call tell that only a call that is kept whole needs: texts, versions, metadata.
+
+Prompt and response are there only where content is captured, and then redacted and cut.
+"""
+
+import msgspec
+
+from streamlens.events import ERROR_CLASSES, Call, Request, Response
+from streamlens.redact import Redaction
+
+CONTENT_BYTES = 16 << 10
+ERROR_BYTES = 4 << 10
+CUT = "…[truncated]"
+"""Ends a text of which not all is there."""
+_SLACK = 1 << 10
+"""So much more is redacted, so that what a cut would take apart is found whole."""
+
+
+class Asked(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Of a request."""
+
+    stream: bool | None = None
+    metadata: bytes | None = None
+    """As JSON, whose integers may have any size."""
+    experiment: str | None = None
+    variant: str | None = None
+    prompt_version: str | None = None
+    model_version: str | None = None
+    region: str | None = None
+    client_app: str | None = None
+    client_os: str | None = None
+    prompt: str | None = None
+
+
+class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """Of a response. `error_type` only where it is none of the classes."""
+
+    finish_reason: str | None = None
+    error: str | None = None
+    error_type: str | None = None
+    response: str | None = None
+
+
+class Details:
+    """Finds them; an event that tells none of it costs a look at its fields."""
+
+    def __init__(self, redaction: Redaction | None = None, *, captures: bool = False) -> None:
+        self._redaction = redaction or Redaction()
+        self.captures = captures
+
+    def of_request(self, event: Request | Call) -> Asked | None:
+        experiment, client, metadata = event.experiment, event.client, event.metadata
+        prompt = event.prompt if self.captures else None
+        if not (
+            metadata
+            or experiment
+            or event.prompt_version
+            or event.model_version
+            or event.region
+            or client
+            or event.stream is not None
+            or prompt is not None
+        ):
+            return None
+        return Asked(
+            event.stream,
+            msgspec.json.encode(metadata) if metadata else None,
+            experiment.name if experiment else None,
+            experiment.variant if experiment else None,
+            event.prompt_version or None,
+            event.model_version or None,
+            event.region or None,
+            client.app if client else None,
+            client.os if client else None,
+            self._content(prompt),
+        )
+
+    def of_response(self, event: Response | Call) -> Answered | None:
+        response = event.response if self.captures else None
+        if not (event.finish_reason or event.error or event.error_type or response is not None):
+            return None
+        return Answered(
+            event.finish_reason or None,
+            self._text(event.error, ERROR_BYTES) if event.error else None,
+            event.error_type if event.error_type and event.error_type not in ERROR_CLASSES else None,
+            self._content(response),
+        )
+
+    def _content(self, value: object) -> str | None:
+        """A text as it is, messages and the like as JSON."""
+        if value is None:
+            return None
+        return self._text(value if isinstance(value, str) else msgspec.json.encode(value).decode(), CONTENT_BYTES)
+
+    def _text(self, text: str, limit: int) -> str:
+        """Redacted, at most `limit` bytes in UTF-8 and the mark of a cut, and without NUL, which PostgreSQL refuses."""
+        raw = text.replace("\0", "\ufffd").encode()
+        whole = len(raw) <= limit + _SLACK
+        raw = self._redaction.of(raw if whole else raw[: limit + _SLACK])
+        if not whole:
+            raw = raw[:-_SLACK]  # there may be a secret of which the rest was cut off
+        if whole and len(raw) <= limit:
+            return raw.decode()
+        return raw[:limit].decode(errors="ignore") + CUT
