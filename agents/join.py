@@ -29,6 +29,7 @@ from tables.ledger import NOBODY, Ledger
 from tables.letters import Letters
 from tables.observed import Observed
 from tables.pending import Pending
+from tables.recent import Recent
 
 _AHEAD = BadEvent("timestamp", "too far in the future")
 _LATE = BadEvent("timestamp", "older than the allowed lateness")
@@ -49,7 +50,9 @@ class Join:
         self._facets = Facets(options.facets)
         self._ledger = Ledger()
         self._observed = Observed(self._caps, self._facets, self._pending, self._ledger)
-        self._calls = Calls(self._caps, self._facets, options.prices, self._observed, self._ledger)
+        recent = Recent(partition, options.details, options.user_hash)
+        self._calls = Calls(self._caps, self._facets, options.prices, self._observed, self._ledger, recent)
+        self._details = options.details
         self._letters = Letters()
         self._offsets: Mapping[str, int] = {}
         self._since_ms = self._published_since_ms = 0
@@ -162,11 +165,11 @@ class Join:
             waiting = self._pending.get(taken := scoped(request_id, tenant_id))
         if waiting is None:
             if not self._is_repeated(request_id, window, tenant_id):
-                self._pending.add(request_id, RequestHalf.of(event, ts_us, self._facets))
+                self._pending.add(request_id, RequestHalf.of(event, ts_us, self._facets, self._details))
         elif isinstance(waiting, ResponseHalf):
             self._take(taken, waiting)
             last = max(window, waiting.ts_us // self._window_us)
-            self._joined(request_id, window, last, RequestHalf.of(event, ts_us, self._facets), waiting)
+            self._joined(request_id, window, last, RequestHalf.of(event, ts_us, self._facets, self._details), waiting)
         else:
             self._ledger.book(window, tenant_id, "duplicate")
 
@@ -179,7 +182,8 @@ class Join:
             self._take(request_id, waiting)
             request_window = waiting.ts_us // self._window_us
             last = max(window, request_window)
-            self._joined(request_id, request_window, last, waiting, ResponseHalf.of(event, ts_us, self._facets))
+            response = ResponseHalf.of(event, ts_us, self._facets, self._details)
+            self._joined(request_id, request_window, last, waiting, response)
             return
         if tenant_id is not None:
             self._has_scoped = True
@@ -187,7 +191,7 @@ class Join:
         if waiting is not None:
             self._ledger.book(window, NOBODY, "duplicate")
         elif not self._is_repeated(request_id, window, NOBODY):
-            self._pending.add(added, ResponseHalf.of(event, ts_us, self._facets))
+            self._pending.add(added, ResponseHalf.of(event, ts_us, self._facets, self._details))
 
     def _call(self, event: Call, ts_us: int, window: int, raw: bytes) -> None:
         own_id = scoped(event.request_id, event.tenant_id)
@@ -201,7 +205,7 @@ class Join:
                 last = max(last, half_window)
         if not self._is_repeated(request_id, window, event.tenant_id):
             request, response = RequestHalf.of(event, ts_us, self._facets), ResponseHalf.of(event, ts_us, self._facets)
-            self._joined(request_id, window, last, request, response, events=1)
+            self._joined(request_id, window, last, request, response, event)
 
     def _take(self, request_id: str, waiting: Half) -> None:
         """A half waits no more, and is booked elsewhere."""
@@ -209,11 +213,17 @@ class Join:
             self._ledger.leave(*self._place(waiting))
 
     def _joined(
-        self, request_id: str, window: int, last: int, request: RequestHalf, response: ResponseHalf, events: int = 2
+        self,
+        request_id: str,
+        window: int,
+        last: int,
+        request: RequestHalf,
+        response: ResponseHalf,
+        event: Call | None = None,
     ) -> None:
-        """Count a call of one or two events in its window; `last` is the latest window of its events."""
+        """Count a call, of two events or one, in its window; `last` is the latest window of its events."""
         self._pending.mark(request_id, last)
-        self._calls.count(request_id, window, request, response, events)
+        self._calls.count(request_id, window, request, response, event)
 
     def _is_repeated(self, request_id: str, window: int, tenant_id: str) -> bool:
         """Book an event whose id is joined already."""

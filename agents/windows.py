@@ -51,7 +51,7 @@ class Windows:
     def __init__(self, partition: int, options: WindowsOptions) -> None:
         self._partition = partition
         self._options = options
-        self._rows = {family.prefix: merged(family.prefix) for family in FAMILIES}
+        self._rows = {family.prefix: merged(family.prefix, family.cached_rows) for family in FAMILIES}
         self._announced: dict[int, Closed] = {}
         self._closed = self._expired = self._finalised = -1
         self._state: State

@@ -18,6 +18,8 @@ from streamlens.postgres.tables import Row
 logger = structlog.get_logger()
 
 _ROWS_PER_WRITE = 5_000
+_BYTES_PER_WRITE = 16 << 20
+"""Where rows are texts: a write holds them in memory several times over."""
 _RETRY_S = (0.2, 0.5, 1.0, 2.0)
 _LAST_WORDS_S = 2.0
 _LAST_WRITES = 1_000
@@ -94,21 +96,25 @@ class Outbox:
         """One transaction of all units' rows; False when there was nothing to write."""
         taken: list[tuple[Unit, dict[bytes, Version]]] = []
         rows: list[Row] = []
-        room = _ROWS_PER_WRITE
+        room, room_bytes = _ROWS_PER_WRITE, _BYTES_PER_WRITE
         for unit in self._stage.units.values():
-            waiting = unit.waiting(room)
-            room -= len(waiting)
+            waiting = dict[bytes, Version]()
             taken.append((unit, waiting))
             logic: RowLogic = unit.logic  # type: ignore[assignment]  # a stage with rows has a logic with rows
-            for key, version in waiting.items():
+            for key, version in unit.waiting(room).items():
+                if room_bytes <= 0:
+                    break
+                waiting[key] = version
                 row = logic.rendered(key, version)
                 if row is None:
                     value = unit.state.store.get(key)
                     if value is None:
                         continue  # Deleted since: a later owner had it acknowledged.
+                    room_bytes -= len(value)
                     row = logic.row(key, value, version)
                 rows.append(row)
-            if room <= 0:
+            room -= len(waiting)
+            if room <= 0 or room_bytes <= 0:
                 break
         if not any(waiting for _, waiting in taken):
             return False

@@ -86,6 +86,7 @@ class Runtime:
             fatal=self.fatal,
             clock_us=clock_us,
             lagging_sink=rows,
+            in_bytes=self.settings.capture_content == "on",  # texts are held in memory for the length of an epoch
         )
         self.stages.append(stage)
         self.stages.sort(key=lambda each: each.lagging_sink)  # modules come in any order; checkpoints go downstream

@@ -2,9 +2,11 @@
 
 from collections import Counter
 from typing import NamedTuple
+from zlib import crc32
 
 from streamlens.cell import Cell
 from streamlens.checkpoint.state import State
+from streamlens.events import Call
 from streamlens.facets import Facets, version_of
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.metrics import SERIES_OVERFLOW
@@ -12,12 +14,13 @@ from streamlens.moments import Variant
 from streamlens.pricing import Prices
 from streamlens.quality import usage_of
 from streamlens.rates import Rates, Schedule, priced
-from tables import faceted, partials
+from tables import faceted, partials, recent
 from tables.caps import Caps
 from tables.faceted import Faceted
 from tables.ledger import Entry, Ledger
 from tables.observed import Observed
 from tables.partials import Partials
+from tables.recent import Minute, Recent
 from tables.spread import Spread
 from tables.tallies import CARDINALITY
 from tables.windowed import Windowed
@@ -54,19 +57,23 @@ class _Place(NamedTuple):
     entry: Entry
     price: Rates | Schedule | None
     variant: Variant | None
+    kept: Minute
 
 
 class Calls:
     """The cells of one partition, by series and by facet."""
 
-    prefixes = partials.PREFIX + faceted.PREFIX
+    prefixes = partials.PREFIX + faceted.PREFIX + recent.PREFIX
 
-    def __init__(self, caps: Caps, facets: Facets, prices: Prices, observed: Observed, ledger: Ledger) -> None:
+    def __init__(
+        self, caps: Caps, facets: Facets, prices: Prices, observed: Observed, ledger: Ledger, recent: Recent
+    ) -> None:
         self._caps = caps
         self._facets = facets
         self._prices = prices
         self._observed = observed
         self._ledger = ledger
+        self._recent = recent
         self._partials = Partials()
         self._faceted = Faceted()
         self._known: dict[_Said, _Known] = {}
@@ -78,13 +85,17 @@ class Calls:
     def open(self, state: State, closed: int) -> None:
         self._partials.open(state)
         self._faceted.open(state)
+        self._recent.open(state)
         for window, (tenant_id, route, model) in self._partials.names(closed + 1):
             self._caps.seen_series(window, tenant_id, route, model)
         for window, (tenant_id, facet, value) in self._faceted.names(closed + 1):
             self._caps.seen(window, tenant_id, facet, value)
 
-    def count(self, request_id: str, window: int, request: RequestHalf, response: ResponseHalf, events: int) -> None:
-        """Count a call of one or two events in a window. `request_id` may have its tenant behind a NUL (`scoped`)."""
+    def count(
+        self, request_id: str, window: int, request: RequestHalf, response: ResponseHalf, event: Call | None = None
+    ) -> None:
+        """Count a call in a window; `event` is the one in which it came whole, if it did. `request_id` may have its
+        tenant behind a NUL (`scoped`)."""
         said = (
             window,
             request.tenant_id,
@@ -106,7 +117,10 @@ class Calls:
         place.cell.add(used, cost_pico, rates)
         if place.variant is not None:
             place.variant.add(used, cost_pico)
-        place.entry.aggregate(events)
+        place.entry.aggregate(2 if event is None else 1)
+        kept, rank = place.kept, crc32((request.session_id or request_id).encode())
+        if rank <= kept.sampled or used.latency_us >= kept.slow_us or used.error_type is not None:
+            self._recent.offer(kept, rank, request_id, request, response, used, cost_pico, event)
         for rule in used.warnings:
             self._warned[window, request.tenant_id, rule, response.sender or request.sender] += 1
 
@@ -126,7 +140,8 @@ class Calls:
             self._spreads.append((window, request.tenant_id, cell))
         entry = self._ledger.entry(window, request.tenant_id)
         variant = None if known.variant is None else self._observed.experiments.change(known.variant)
-        place = self._places[said] = _Place(cell, entry, known.price, variant)
+        kept = self._recent.minute(window, request.tenant_id)
+        place = self._places[said] = _Place(cell, entry, known.price, variant, kept)
         return place
 
     def _find(self, window: int, request: RequestHalf, response: ResponseHalf) -> _Known:
@@ -181,9 +196,11 @@ class Calls:
         self._fold()
         self._partials.flush(expired)
         self._faceted.flush(expired)
+        self._recent.flush(expired)
 
     def rest(self, closed: int) -> None:
         self._known = {said: known for said, known in self._known.items() if said[0] > closed}  # type: ignore[operator]
         self._told = {said: rows for said, rows in self._told.items() if said[0] > closed}  # type: ignore[operator]
         self._partials.rest(closed)
         self._faceted.rest(closed)
+        self._recent.rest(closed)

@@ -13,18 +13,20 @@ import msgspec
 from streamlens.cell import decode_cell
 from streamlens.checkpoint.frames import Version
 from streamlens.facets import experiment_of
+from streamlens.keptcall import decode_call
 from streamlens.moments import decode_variant
+from streamlens.postgres.calls import CallRow
 from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.rows import FacetRow, LedgerRow, MetricRow
 from streamlens.postgres.tables import Row
 from streamlens.scores import decode_scores
 from streamlens.tally import decode_tally
-from tables import evaluations, experiments, faceted, kept, ledger, partials, tallies
+from tables import evaluations, experiments, faceted, kept, ledger, partials, recent, tallies
 from tables.caps import OTHER
 from tables.kept import decode_kept
 from tables.ledger import decode_entry
-from tables.windowed import names_of
+from tables.windowed import CACHED_ROWS, names_of
 from tables.windows import Merged
 
 
@@ -35,6 +37,7 @@ class Family(NamedTuple):
     row: Callable[[bytes, Merged, int, int, Version], Row]
     has_final: bool = False
     """Whether its rows say that they are final, and so are published once more when their window closes."""
+    cached_rows: int = CACHED_ROWS
 
 
 def _metric(key: bytes, merged: Merged, start_us: int, window_us: int, version: Version) -> MetricRow:
@@ -79,6 +82,10 @@ def _experiment(key: bytes, merged: Merged, start_us: int, window_us: int, versi
     return ExperimentRow(tenant_id, experiment, variant, start_us, window_us, merged.total(decode_variant), version)
 
 
+def _call(key: bytes, merged: Merged, start_us: int, window_us: int, version: Version) -> CallRow:
+    return CallRow(key, names_of(key)[0], start_us, merged.total(decode_call), version)
+
+
 FAMILIES = (
     Family(partials.PREFIX, _metric, has_final=True),
     Family(faceted.PREFIX, _facet, has_final=True),
@@ -87,5 +94,6 @@ FAMILIES = (
     Family(tallies.PREFIX, _tally),
     Family(kept.PREFIX, _kept),
     Family(experiments.PREFIX, _experiment),
+    Family(recent.PREFIX, _call, cached_rows=500),  # their texts may be of 32 KiB
 )
 PREFIXES = b"".join(family.prefix for family in FAMILIES)

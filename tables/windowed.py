@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 from streamlens.checkpoint.state import State
 
-_CACHED_ROWS = 10_000
+CACHED_ROWS = 10_000
 """Of one family in one partition; beyond, rows are read from the state again in the next epoch."""
 
 Row = TypeVar("Row")
@@ -29,12 +29,18 @@ class Windowed(Generic[Row]):
     """Rows of one family, by `window_key`. Changes stay in memory until `flush`."""
 
     def __init__(
-        self, prefix: bytes, new: Callable[[], Row], encode: Callable[[Row], bytes], decode: Callable[[bytes], Row]
+        self,
+        prefix: bytes,
+        new: Callable[[], Row],
+        encode: Callable[[Row], bytes],
+        decode: Callable[[bytes], Row],
+        cached_rows: int = CACHED_ROWS,
     ) -> None:
         self._prefix = prefix
         self._new = new
         self._encode = encode
         self._decode = decode
+        self._cached_rows = cached_rows
         self._state: State
         self._cache: dict[bytes, Row] = {}
         self._dirty: dict[bytes, Row] = {}
@@ -92,7 +98,7 @@ class Windowed(Generic[Row]):
         if self._floor <= expired:
             self._expire(expired)
         self._dirty.clear()
-        if len(self._cache) > _CACHED_ROWS:
+        if len(self._cache) > self._cached_rows:
             self._cache.clear()
 
     def _expire(self, expired: int) -> None:

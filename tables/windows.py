@@ -55,8 +55,8 @@ _encode = msgspec.msgpack.Encoder().encode
 decode_merged = msgspec.msgpack.Decoder(Merged).decode
 
 
-def merged(prefix: bytes) -> Windowed[Merged]:
-    return Windowed(prefix, Merged, _encode, decode_merged)
+def merged(prefix: bytes, cached_rows: int) -> Windowed[Merged]:
+    return Windowed(prefix, Merged, _encode, decode_merged, cached_rows)
 
 
 class Closed(msgspec.Struct, array_like=True, frozen=True):

@@ -22,11 +22,13 @@ async def held(dsn: str) -> dict[str, Rows]:
     connection = await asyncpg.connect(dsn)
     try:
         tables = {name: await connection.fetch(f"select * from {name}") for name in _READ}
+        calls = await connection.fetch("select * from llm_calls where kept <> '{}'")
     finally:
         await connection.close()
     return {
         "llm_metrics": dict(_cells(await exact_rows(dsn))),
         "llm_facets": dict(_cells(await exact_facets(dsn))),
+        "llm_calls": _calls(calls),
         **{name: dict(_READ[name](row) for row in rows) for name, rows in tables.items()},
     }
 
@@ -75,6 +77,26 @@ def _moments(metric: str, count: int, total: Decimal | int, squares: Decimal | i
     digits = METRICS[metric].digits if metric in METRICS else SCORE_DIGITS
     wide = Context(prec=100)
     return count, int(wide.scaleb(Decimal(total), digits)), int(wide.scaleb(Decimal(squares), 2 * digits))
+
+
+def _calls(rows: Iterable[Any]) -> Rows:
+    found: Rows = {}
+    for row in rows:
+        key = (row["tenant_id"], row["request_id"])
+        assert key not in found, f"{key} is kept twice"
+        told = {name: value for name, value in row.items() if name not in _NOT_TOLD}
+        cost, metadata = told.pop("estimated_cost_usd"), told.pop("metadata")
+        found[key] = told | {
+            "at_us": _us(told.pop("at")),
+            "kept": sorted(told.pop("kept")),
+            "cost_pico": None if cost is None else int(cost * 10**12),
+            "has_user": told.pop("user_id_hash") is not None,
+            "metadata": None if metadata is None else orjson.loads(metadata),
+        }
+    return found
+
+
+_NOT_TOLD = ("id", "tenant_id", "request_id", "prompt", "response", "version", "updated_at")
 
 
 def _minute(row: Any) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from typing import Any
 
+from recent_oracle import kept_calls
 from streamlens.histogram import index
 from streamlens.pricing import Prices
 from streamlens.simulate.oracle import MINUTE_US, Call, error_type, sums, us, usage
@@ -36,6 +37,7 @@ def expected(sent: Iterable[Sent], kept: int) -> dict[str, Rows]:
         "llm_experiments": {
             key: _variant(each) for key, each in _grouped((*_varied(calls), *_scored(counted))).items()
         },
+        "llm_calls": kept_calls(_placed(counted, calls), _PRICES),
     }
 
 
@@ -75,6 +77,15 @@ def _calls(counted: list[Sent]) -> Iterator[Call]:
             yield Call(event, event)
         if kind == "request" and event["request_id"] in answers:
             yield Call(event, answers[event["request_id"]])
+
+
+def _placed(counted: list[Sent], calls: list[Call]) -> Iterator[tuple[int, Call]]:
+    """Each call with its partition."""
+    partitions = {
+        event["request_id"]: partition for kind, event, _, partition in counted if kind in ("request", "call")
+    }
+    for call in calls:
+        yield partitions[call.request["request_id"]], call
 
 
 def _by_series(calls: list[Call]) -> Iterator[tuple[tuple[Any, ...], Call]]:

@@ -15,6 +15,7 @@ from streamlens.log import TP, Record, TopicSpec
 from streamlens.options import JoinOptions
 from streamlens.outbox import Outbox
 from streamlens.partitioner import partition_of
+from streamlens.postgres.calls import CallRow
 from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.rows import FacetRow, LedgerRow, MetricRow
@@ -56,6 +57,7 @@ class Rows:
         self.tallies: dict[tuple[str, str, str, str, int], TallyRow] = {}
         self.kept: dict[tuple[str, str, str], KeptRow] = {}
         self.experiments: dict[tuple[str, str, str, int], ExperimentRow] = {}
+        self.recent: dict[bytes, CallRow] = {}
         self.error: Exception | None = None
         self.writes = 0
 
@@ -85,6 +87,8 @@ class Rows:
                 return self.kept, (row.tenant_id, row.kind, row.record_id)
             case ExperimentRow():
                 return self.experiments, (row.tenant_id, row.experiment, row.variant, row.window_start_us)
+            case CallRow():
+                return self.recent, row.key
         raise TypeError(row)
 
 

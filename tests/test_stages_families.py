@@ -16,6 +16,7 @@ from streamlens.partitioner import partition_of
 from streamlens.postgres.store import PostgresStore
 from tables import calls as calls_table
 from tables import kept as kept_table
+from tables import recent
 
 KEPT = 3
 TENANTS = ("acme", "böse & co")
@@ -51,12 +52,16 @@ def event(random: Random, number: int) -> tuple[str, str, dict[str, Any]]:
         region="eu",
         metadata={"country": told.choice(("DE", "FR"))},
         client={"app": "ios"},
+        session_id=told.choice(("s1", "s2", "s3")),
+        user_id_hash="ann",
+        stream=True,
         sender="sdk/1",
         model_version=told.choice(("1", "2/3")),
     )
     answered: dict[str, Any] = {"latency_ms": random.randrange(1, 5000), "completion_tokens": random.randrange(50)}
     answered |= _some(random, ttft_ms=random.randrange(1, 2000), cost_usd=random.choice((0, 0.000_001, 1_000_000)))
-    answered |= _some(told, finish_reason="stop", error_type="timeout", sender="proxy")
+    answered |= _some(told, finish_reason="stop", sender="proxy")
+    answered |= _some(random, error_type=random.choice(("timeout", "rate_limit", "unheard of")), error=f"no {number}")
     if kind == "response":
         return kind, request_id, {"timestamp": base["timestamp"], "request_id": request_id} | answered
     fields = asked | (answered if kind == "call" else {})
@@ -72,6 +77,8 @@ async def test_all_families_have_the_oracles_rows_whatever_is_killed(
     tmp_path: Path, store: PostgresStore, dsn: str, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(kept_table, "KEPT", KEPT)
+    for bound in ("ERRORS", "SLOWEST", "SAMPLED"):
+        monkeypatch.setattr(recent, bound, 2)
     monkeypatch.setattr(calls_table, "_SPREADS", 4 if seed % 2 else 5_000)  # sums of an epoch are folded in its middle
     random, sent = Random(seed), list[Sent]()
     pipeline = Pipeline(tmp_path, partitions=2)

@@ -57,6 +57,7 @@ class Stage:
         fatal: Callable[[BaseException], None],
         clock_us: Callable[[], int],
         lagging_sink: bool = False,
+        in_bytes: bool = False,  # an epoch is full by its bytes, not its records, as one with a lagging sink is
         snapshot_min_bytes: int = SNAPSHOT_MIN_BYTES,
     ) -> None:
         self.name = name
@@ -64,15 +65,14 @@ class Stage:
         self.changelog = changelog
         self.units: dict[int, Unit] = {}
         self._group = group
-        self._open_store = open_store
-        self._new_logic = new_logic
-        self._fatal = fatal
-        self._clock_us = clock_us
+        self._open_store, self._new_logic = open_store, new_logic
+        self._fatal, self._clock_us = fatal, clock_us
         self.lagging_sink = lagging_sink
         self._snapshot_min_bytes = snapshot_min_bytes
         self._stores: dict[int, Store] = {}
         self._lock = asyncio.Lock()
-        self._pace = Pace(MAX_PENDING_BYTES if lagging_sink else MAX_PENDING, follows=lagging_sink)
+        self._in_bytes = in_bytes or lagging_sink
+        self._pace = Pace(MAX_PENDING_BYTES if self._in_bytes else MAX_PENDING, follows=lagging_sink)
         self._lost: dict[int, dict[TP, int]] = {}
         self._log: Log
         self._appends: Appends
@@ -174,7 +174,7 @@ class Stage:
         if not in_order:
             self._member.seek_now(tp, unit.offsets.get(tp.topic, 0))
             return
-        self._pace.counted(sum(map(len, run.values)) if self.lagging_sink else len(run.values))
+        self._pace.counted(sum(map(len, run.values)) if self._in_bytes else len(run.values))
 
     async def read_rest(self) -> None:
         """Count what the log still holds, once the consumer has stopped."""

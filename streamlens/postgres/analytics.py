@@ -1,7 +1,7 @@
 """The questions about a span of time that have a shape of their own, each a function in `deploy/migrations/`.
 
-They take the pool of `PostgresStore` and times in microseconds since the epoch, and raise `Unavailable` when Postgres is
-down or a query takes too long. `tenant_id` None: all tenants.
+They take the pool of `PostgresStore` and times in microseconds since the epoch, and raise `Unavailable` when Postgres
+is down or a query takes too long. `tenant_id` None: all tenants.
 """
 
 from datetime import timedelta

@@ -65,7 +65,7 @@ def evaluation_record(row: EvaluationRow) -> tuple[Any, ...]:
     scores = row.scores
     positive, negative = sorted(scores.positive.items()), sorted(scores.negative.items())
     return (
-        _id(row.key),
+        row_id(row.key),
         row.tenant_id,
         row.route,
         row.model,
@@ -96,7 +96,7 @@ def tally_record(row: TallyRow) -> tuple[Any, ...]:
     """The values of `TALLY_COLUMNS`."""
     tally = row.tally
     return (
-        _id(row.key),
+        row_id(row.key),
         row.tenant_id,
         row.kind,
         row.name,
@@ -117,10 +117,10 @@ KEPT_COLUMNS = "id log_id tenant_id class at content version"
 def kept_record(row: KeptRow) -> tuple[Any, ...]:
     """The values of `KEPT_COLUMNS`."""
     content = orjson.Fragment(row.content)
-    return _id(row.key), row.record_id, row.tenant_id, row.kind, time_of(row.at_us), content, row.version
+    return row_id(row.key), row.record_id, row.tenant_id, row.kind, time_of(row.at_us), content, row.version
 
 
-def _id(key: bytes) -> bytes:
+def row_id(key: bytes) -> bytes:
     """Stands for the names of a row, which together may be longer than what PostgreSQL takes into an index."""
     return blake2b(key, digest_size=16).digest()
 

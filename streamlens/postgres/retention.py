@@ -41,6 +41,7 @@ class Retention:
             ("llm_tallies", "window_start"): settings.retention_days,
             ("app_logs", "at"): settings.recent_days,
             ("llm_experiments", "window_start"): EXPERIMENT_DAYS,
+            ("llm_calls", "at"): settings.recent_days,
         }
 
     async def run(self) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from streamlens.postgres.calls import CALL_COLUMNS, CallRow, call_record
 from streamlens.postgres.experiments import EXPERIMENT_COLUMNS, ExperimentRow, experiment_record
 from streamlens.postgres.observed import (
     EVALUATION_COLUMNS,
@@ -26,7 +27,7 @@ from streamlens.postgres.rows import (
     metric_record,
 )
 
-Row = MetricRow | FacetRow | LedgerRow | EvaluationRow | TallyRow | KeptRow | ExperimentRow
+Row = MetricRow | FacetRow | LedgerRow | EvaluationRow | TallyRow | KeptRow | ExperimentRow | CallRow
 
 
 class Table(NamedTuple):
@@ -48,5 +49,6 @@ TABLES: dict[type[Row], Table] = {
     ExperimentRow: Table(
         "llm_experiments", "experiment, tenant_id, variant, window_start", EXPERIMENT_COLUMNS, experiment_record
     ),
+    CallRow: Table("llm_calls", "id", CALL_COLUMNS, call_record),
 }
 """In the order in which they are written: the same for all writers, so that none of them wait in a ring."""

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from chaos.cluster import PARTITIONS
 from families_oracle import Sent
+from streamlens.partitioner import partition_of
 from streamlens.simulate.oracle import MINUTE_US
 
 
@@ -25,7 +27,7 @@ class Journal:
         self._files[minute].write(b"%s %s\n" % (kind.encode(), raw))
 
     def minutes(self) -> Iterator[tuple[int, list[Sent]]]:
-        """Each minute, as `families_oracle.expected` takes it; all of them are said to be in partition 0."""
+        """Each minute, as `families_oracle.expected` takes it. What has no request id is said to be in partition 0."""
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -35,4 +37,6 @@ class Journal:
 
 def _sent(line: bytes) -> Sent:
     kind, _, raw = line.partition(b" ")
-    return kind.decode(), json.loads(raw), raw, 0
+    event = json.loads(raw)
+    partition = partition_of(event["request_id"].encode(), PARTITIONS) if "request_id" in event else 0
+    return kind.decode(), event, raw, partition
