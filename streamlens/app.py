@@ -37,6 +37,7 @@ MODULES = (
     "web.observed",
     "web.experiments",
     "web.live",
+    "web.calls",
     "web.health",
     "web.prometheus",
     "web.pages",

@@ -10,10 +10,12 @@ import pytest
 
 from postgres_rows import MINUTE, NOON, booked, cell, metric
 from streamlens.deadletters import Letter, encode_letter
+from streamlens.keptcall import SLOW, KeptCall
 from streamlens.keys import Key, Keys, new_secret, sha256_of
 from streamlens.log import TP, Record, TopicSpec
 from streamlens.moments import Moments, Variant
 from streamlens.postgres import letters
+from streamlens.postgres.calls import CallRow
 from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.rows import FacetRow
@@ -56,6 +58,7 @@ class Guarded:
         """Ask for a route; what its pattern leaves open is the other tenant's."""
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
         letter = f"{CALLS}/0/{LETTERS[OTHER]}"
+        path = path.replace("{request_id}", f"r-{OTHER}")
         path = path.replace("{id}", OTHER).replace("{topic}/{partition}/{offset}", letter)
         path = path.replace("{experiment}", EXPERIMENTS[OTHER])
         return await self.site.http.request(method, path, headers=headers, **options)
@@ -86,6 +89,7 @@ def _rows(tenant_id: str) -> list[Any]:
             b"r" + key, tenant_id, "log", "id", NOON, b'{"level":"INFO","service":"api","message":"calm"}', version
         ),
         ExperimentRow(tenant_id, EXPERIMENTS[tenant_id], "A", NOON, MINUTE, Variant(errors=Moments(1)), version),
+        CallRow(b"n" + key, tenant_id, NOON, KeptCall(NOON, SLOW, f"r-{tenant_id}"), version),
     ]
 
 

@@ -128,6 +128,8 @@ OWN = {
     "/v1/tallies": True,
     "/api/v1/analytics/logs/recent": True,
     "/v1/experiments": True,
+    "/v1/calls": True,
+    f"/v1/calls/r-{TENANT}": True,
     "/v1/tenants": False,
     "/v1/series": True,
     "/v1/ledger": True,

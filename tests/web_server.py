@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 from aiohttp import web as aiohttp_web
 
+import web.calls
 import web.dlq
 import web.experiments
 import web.health

@@ -55,6 +55,8 @@ ROUTES: dict[tuple[str, str], Need] = {
     ("GET", "/v1/live"): Need(READ),
     ("GET", "/v1/tenants"): Need(READ),
     ("GET", "/v1/series"): Need(READ),
+    ("GET", "/v1/calls"): Need(READ),
+    ("GET", "/v1/calls/{request_id}"): Need(READ),
     ("GET", "/v1/dlq"): Need(READ),
     ("GET", "/v1/dlq/{topic}/{partition}/{offset}"): Need(READ),
     ("POST", "/v1/dlq/replay"): Need(ADMIN),

@@ -39,6 +39,7 @@ create table llm_calls (
 );
 
 create index llm_calls_by_tenant on llm_calls (tenant_id, at desc, id desc);
+create index llm_calls_by_latency on llm_calls (tenant_id, latency_us desc, id desc);
 create index llm_calls_by_time on llm_calls (at desc, id desc);
 create index llm_calls_by_request on llm_calls (request_id, tenant_id);
 create index llm_calls_by_session on llm_calls (session_id, tenant_id, at) where session_id is not null;
