@@ -30,6 +30,7 @@ from tables.letters import Letters
 from tables.observed import Observed
 from tables.pending import Pending
 from tables.recent import Recent
+from tables.visits import Visits
 
 _AHEAD = BadEvent("timestamp", "too far in the future")
 _LATE = BadEvent("timestamp", "older than the allowed lateness")
@@ -51,7 +52,8 @@ class Join:
         self._ledger = Ledger()
         self._observed = Observed(self._caps, self._facets, self._pending, self._ledger)
         recent = Recent(partition, options.details, options.user_hash)
-        self._calls = Calls(self._caps, self._facets, options.prices, self._observed, self._ledger, recent)
+        visits = Visits(options.lines.window_us, options.max_visitors, options.user_hash)
+        self._calls = Calls(self._caps, self._facets, options.prices, self._observed, self._ledger, recent, visits)
         self._details = options.details
         self._letters = Letters()
         self._offsets: Mapping[str, int] = {}

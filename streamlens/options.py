@@ -29,6 +29,7 @@ class JoinOptions(msgspec.Struct, frozen=True):
     user_hash: UserHash = UserHash("", str)
     details: Details = Details()
     """What halves carry for the calls that are kept whole."""
+    max_visitors: int = 100_000
 
     @classmethod
     def of(cls, settings: Settings, clock_us: Callable[[], int], log_id: Callable[[], str]) -> "JoinOptions":
@@ -47,4 +48,5 @@ class JoinOptions(msgspec.Struct, frozen=True):
             details=Details(
                 Redaction(settings.redacted, settings.redact_file), captures=settings.capture_content == "on"
             ),
+            max_visitors=settings.max_visitors,
         )

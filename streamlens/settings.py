@@ -70,8 +70,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_models: int = 200
     max_series: int = 5000
     """Of a tenant in a partition; what is beyond counts as `__other__`."""
+    max_visitors: int = 100_000
+    """Rows of users, and of sessions, by route, of a tenant's day in a partition; what is beyond is not kept."""
     retention_days: float = 7.0
-    """Of facets, evaluations and tallies; 0 keeps everything."""
+    """Of facets, evaluations, tallies and sessions; 0 keeps everything."""
+    user_retention_days: float = 400.0
+    """Of users, of whom a cohort needs history; 0 keeps everything."""
     recent_days: float = 1.0
     """Of single records, such as lines of logs; 0 keeps everything."""
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
@@ -121,7 +125,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ("max_routes", 1, 100_000),
             ("max_models", 1, 100_000),
             ("max_series", 1, 1_000_000),
+            ("max_visitors", 0, 10_000_000),
             ("retention_days", 0, 36_500),
+            ("user_retention_days", 0, 36_500),
             ("recent_days", 0, 36_500),
             ("kafka_session_s", 6, 300),
         ):

@@ -9,7 +9,6 @@ from streamlens.checkpoint.state import State
 from streamlens.events import Call
 from streamlens.facets import Facets, version_of
 from streamlens.join import RequestHalf, ResponseHalf
-from streamlens.metrics import SERIES_OVERFLOW
 from streamlens.moments import Variant
 from streamlens.pricing import Prices
 from streamlens.quality import usage_of
@@ -22,7 +21,7 @@ from tables.observed import Observed
 from tables.partials import Partials
 from tables.recent import Minute, Recent
 from tables.spread import Spread
-from tables.tallies import CARDINALITY
+from tables.visits import Visits
 from tables.windowed import Windowed
 
 _SPREADS = 5_000
@@ -47,6 +46,8 @@ class _Known(NamedTuple):
     rows: tuple[tuple[Windowed[Cell], bytes], ...]
     capped: tuple[str, ...]
     price: Rates | Schedule | None
+    series: tuple[str, str]
+    """The names under which route and model count."""
     variant: bytes | None
 
 
@@ -56,6 +57,7 @@ class _Place(NamedTuple):
     cell: Cell | Spread
     entry: Entry
     price: Rates | Schedule | None
+    series: tuple[str, str]
     variant: Variant | None
     kept: Minute
 
@@ -63,10 +65,17 @@ class _Place(NamedTuple):
 class Calls:
     """The cells of one partition, by series and by facet."""
 
-    prefixes = partials.PREFIX + faceted.PREFIX + recent.PREFIX
+    prefixes = partials.PREFIX + faceted.PREFIX + recent.PREFIX + Visits.prefixes
 
     def __init__(
-        self, caps: Caps, facets: Facets, prices: Prices, observed: Observed, ledger: Ledger, recent: Recent
+        self,
+        caps: Caps,
+        facets: Facets,
+        prices: Prices,
+        observed: Observed,
+        ledger: Ledger,
+        recent: Recent,
+        visits: Visits,
     ) -> None:
         self._caps = caps
         self._facets = facets
@@ -74,6 +83,7 @@ class Calls:
         self._observed = observed
         self._ledger = ledger
         self._recent = recent
+        self._visits = visits
         self._partials = Partials()
         self._faceted = Faceted()
         self._known: dict[_Said, _Known] = {}
@@ -86,6 +96,7 @@ class Calls:
         self._partials.open(state)
         self._faceted.open(state)
         self._recent.open(state)
+        self._visits.open(state)
         for window, (tenant_id, route, model) in self._partials.names(closed + 1):
             self._caps.seen_series(window, tenant_id, route, model)
         for window, (tenant_id, facet, value) in self._faceted.names(closed + 1):
@@ -121,6 +132,8 @@ class Calls:
         kept, rank = place.kept, crc32((request.session_id or request_id).encode())
         if rank <= kept.sampled or used.latency_us >= kept.slow_us or used.error_type is not None:
             self._recent.offer(kept, rank, request_id, request, response, used, cost_pico, event)
+        if request.user_id or request.session_id:
+            self._visits.count(window, request, place.series, used, cost_pico)
         for rule in used.warnings:
             self._warned[window, request.tenant_id, rule, response.sender or request.sender] += 1
 
@@ -141,7 +154,7 @@ class Calls:
         entry = self._ledger.entry(window, request.tenant_id)
         variant = None if known.variant is None else self._observed.experiments.change(known.variant)
         kept = self._recent.minute(window, request.tenant_id)
-        place = self._places[said] = _Place(cell, entry, known.price, variant, kept)
+        place = self._places[said] = _Place(cell, entry, known.price, known.series, variant, kept)
         return place
 
     def _find(self, window: int, request: RequestHalf, response: ResponseHalf) -> _Known:
@@ -155,7 +168,7 @@ class Calls:
             rows.append((family, key))
             if label is not None:
                 capped += (label,)
-        return _Known(tuple(rows), capped, self._prices.of_model(request, response), told.variant)
+        return _Known(tuple(rows), capped, self._prices.of_model(request, response), (route, model), told.variant)
 
     def _facets_of(self, window: int, model: str, request: RequestHalf, response: ResponseHalf) -> _Told:
         """Where a call's facets count; many series tell the same. `model` is the name under which its model counts."""
@@ -185,11 +198,10 @@ class Calls:
         self._warned.clear()
         self._places.clear()
         for at, tenant, spread in self._spreads:
-            calls = spread.fold()
-            for label in spread.capped:
-                SERIES_OVERFLOW.labels(tenant, label).inc(calls)
-                self._observed.tallies.tally(at, tenant, "warning", CARDINALITY, label).add(times=calls)
+            self._observed.capped(at, tenant, spread.capped, spread.fold())
         self._spreads.clear()
+        for at, tenant, kind, calls in self._visits.beyond():
+            self._observed.capped(at, tenant, (kind,), calls)
 
     def flush(self, expired: int) -> None:
         """Before those of what is observed and of the ledger."""
@@ -197,6 +209,7 @@ class Calls:
         self._partials.flush(expired)
         self._faceted.flush(expired)
         self._recent.flush(expired)
+        self._visits.flush(expired)
 
     def rest(self, closed: int) -> None:
         self._known = {said: known for said, known in self._known.items() if said[0] > closed}  # type: ignore[operator]
@@ -204,3 +217,4 @@ class Calls:
         self._partials.rest(closed)
         self._faceted.rest(closed)
         self._recent.rest(closed)
+        self._visits.rest(closed)

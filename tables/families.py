@@ -20,9 +20,11 @@ from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.rows import FacetRow, LedgerRow, MetricRow
 from streamlens.postgres.tables import Row
+from streamlens.postgres.visited import VisitRow
 from streamlens.scores import decode_scores
 from streamlens.tally import decode_tally
-from tables import evaluations, experiments, faceted, kept, ledger, partials, recent, tallies
+from streamlens.visit import decode_visit
+from tables import evaluations, experiments, faceted, kept, ledger, partials, recent, tallies, visits
 from tables.caps import OTHER
 from tables.kept import decode_kept
 from tables.ledger import decode_entry
@@ -86,6 +88,11 @@ def _call(key: bytes, merged: Merged, start_us: int, window_us: int, version: Ve
     return CallRow(key, names_of(key)[0], start_us, merged.total(decode_call), version)
 
 
+def _visit(key: bytes, merged: Merged, start_us: int, window_us: int, version: Version) -> VisitRow:
+    tenant_id, kind, visitor, route = names_of(key)
+    return VisitRow(key, tenant_id, kind, visitor, route, merged.total(decode_visit), version)
+
+
 FAMILIES = (
     Family(partials.PREFIX, _metric, has_final=True),
     Family(faceted.PREFIX, _facet, has_final=True),
@@ -95,5 +102,6 @@ FAMILIES = (
     Family(kept.PREFIX, _kept),
     Family(experiments.PREFIX, _experiment),
     Family(recent.PREFIX, _call, cached_rows=500),  # their texts may be of 32 KiB
+    Family(visits.PREFIX, _visit),
 )
 PREFIXES = b"".join(family.prefix for family in FAMILIES)

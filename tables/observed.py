@@ -76,7 +76,7 @@ class Observed:
             self.experiments.variant(window, tenant_id, admitted).add_score(name, event.score)
             if admitted != variant:
                 capped += ("variant",)
-        self._capped(window, tenant_id, capped)
+        self.capped(window, tenant_id, capped)
 
     def log(self, event: AppLog, ts_us: int, window: int, raw: bytes) -> None:
         """Count a line of a log; the first ones of a minute are kept, loud ones apart from quiet ones."""
@@ -100,6 +100,12 @@ class Observed:
     def warn(self, window: int, tenant_id: str, rule: str, sender: str | None, calls: int) -> None:
         """Count calls of a sender that broke a rule of quality."""
         self._tally(window, tenant_id, "warning", rule, sender or UNKNOWN, times=calls)
+
+    def capped(self, window: int, tenant_id: str, labels: tuple[str, ...], times: int = 1) -> None:
+        """Warn that names of these labels had no room."""
+        for label in labels:
+            SERIES_OVERFLOW.labels(tenant_id, label).inc(times)
+            self.tallies.tally(window, tenant_id, "warning", CARDINALITY, label).add(times=times)
 
     def flush(self, expired: int) -> None:
         for family in self._families:
@@ -126,12 +132,7 @@ class Observed:
             detail = OTHER
         self.tallies.tally(window, tenant_id, kind, known, detail).add(value, times)
         if known != name or detail == OTHER:
-            self._capped(window, tenant_id, (kind,), times)
-
-    def _capped(self, window: int, tenant_id: str, labels: tuple[str, ...], times: int = 1) -> None:
-        for label in labels:
-            SERIES_OVERFLOW.labels(tenant_id, label).inc(times)
-            self.tallies.tally(window, tenant_id, "warning", CARDINALITY, label).add(times=times)
+            self.capped(window, tenant_id, (kind,), times)
 
 
 def _line(event: AppLog, service: str) -> bytes:

@@ -1,12 +1,15 @@
 """Rows by window: what the windowed families share. Open rows live in memory, closed ones rest in the state."""
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 from streamlens.checkpoint.state import State
 
 CACHED_ROWS = 10_000
 """Of one family in one partition; beyond, rows are read from the state again in the next epoch."""
+_EXPIRED_ROWS = 5_000
+"""So many go in one epoch: a day's visits end together, and must not hold up the events of others."""
 
 Row = TypeVar("Row")
 
@@ -88,7 +91,7 @@ class Windowed(Generic[Row]):
         return iter(self._dirty.items())
 
     def flush(self, expired: int) -> None:
-        """Put the changed rows into the state, and delete rows of expired windows.
+        """Put the changed rows into the state, and delete rows of expired windows, the oldest ones first.
 
         A row that changed in this epoch, or that a sink still waits for, is published first and goes with a later one.
         """
@@ -103,8 +106,9 @@ class Windowed(Generic[Row]):
 
     def _expire(self, expired: int) -> None:
         low, high = window_key(self._prefix, self._floor), window_key(self._prefix, expired + 1)
-        self._floor = expired + 1
-        for key in [key for key, _ in self._state.scan(low, high)]:
+        keys = [key for key, _ in islice(self._state.scan(low, high), _EXPIRED_ROWS)]
+        self._floor = expired + 1 if len(keys) < _EXPIRED_ROWS else window_of(keys[-1])
+        for key in keys:
             if key in self._dirty or self._state.is_waiting(key):
                 self._floor = min(self._floor, window_of(key))
             else:

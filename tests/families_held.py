@@ -99,6 +99,21 @@ def _calls(rows: Iterable[Any]) -> Rows:
 _NOT_TOLD = ("id", "tenant_id", "request_id", "prompt", "response", "version", "updated_at")
 
 
+def _visit(row: Any) -> tuple[tuple[Any, ...], Any]:
+    key = (row["tenant_id"], row["kind"], row["visitor"], row["route"], (row["day"] - EPOCH.date()).days)
+    cost = row["estimated_cost_usd"]
+    return key, (
+        _us(row["first_at"]),
+        row["first_model"],
+        row["minutes"],
+        row["last_at"] and _us(row["last_at"]),
+        *(row[name] for name in ("user_hash", "calls", "errors", "prompt_tokens", "completion_tokens")),
+        None if cost is None else int(cost * 10**12),
+        row["priced"],
+        row["unpriced"],
+    )
+
+
 def _minute(row: Any) -> int:
     return _us(row["window_start"]) // MINUTE_US
 
@@ -111,4 +126,10 @@ def _millionths(value: Decimal | None) -> int | None:
     return None if value is None else int(value * MILLION)
 
 
-_READ = {"llm_evaluations": _evaluation, "llm_tallies": _tally, "app_logs": _log, "llm_experiments": _variant}
+_READ = {
+    "llm_evaluations": _evaluation,
+    "llm_tallies": _tally,
+    "app_logs": _log,
+    "llm_experiments": _variant,
+    "llm_visits": _visit,
+}

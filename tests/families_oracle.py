@@ -9,6 +9,7 @@ from recent_oracle import kept_calls
 from streamlens.histogram import index
 from streamlens.pricing import Prices
 from streamlens.simulate.oracle import MINUTE_US, Call, error_type, sums, us, usage
+from visits_oracle import Key, Seen, visit, visits
 
 Rows = dict[tuple[Any, ...], Any]
 Event = dict[str, Any]
@@ -38,7 +39,13 @@ def expected(sent: Iterable[Sent], kept: int) -> dict[str, Rows]:
             key: _variant(each) for key, each in _grouped((*_varied(calls), *_scored(counted))).items()
         },
         "llm_calls": kept_calls(_placed(counted, calls), _PRICES),
+        "llm_visits": {key: visit(key, seen) for key, seen in visits(calls).items()},
     }
+
+
+def visited(sent: Iterable[Sent]) -> dict[Key, list[Seen]]:
+    """The calls of each row of `llm_visits`, which may have others in other minutes."""
+    return visits(_calls(list(_counted(sent))))
 
 
 def _grouped(pairs: Iterable[tuple[tuple[Any, ...], Any]]) -> dict[tuple[Any, ...], list[Any]]:

@@ -20,9 +20,12 @@ from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.rows import FacetRow, LedgerRow, MetricRow
 from streamlens.postgres.tables import Row
+from streamlens.postgres.visited import VisitRow
 from streamlens.pricing import Prices
 from streamlens.topics import DEAD_LETTERS, METRICS, PARTIALS, SOURCES
+from streamlens.userhash import UserHash
 from streamlens.watermark import Lines
+from visits_oracle import DAY_US, SECRET
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -58,6 +61,7 @@ class Rows:
         self.kept: dict[tuple[str, str, str], KeptRow] = {}
         self.experiments: dict[tuple[str, str, str, int], ExperimentRow] = {}
         self.recent: dict[bytes, CallRow] = {}
+        self.visits: dict[tuple[str, str, str, str, int], VisitRow] = {}
         self.error: Exception | None = None
         self.writes = 0
 
@@ -89,6 +93,9 @@ class Rows:
                 return self.experiments, (row.tenant_id, row.experiment, row.variant, row.window_start_us)
             case CallRow():
                 return self.recent, row.key
+            case VisitRow():
+                day = row.visit.first_us // DAY_US
+                return self.visits, (row.tenant_id, row.kind, row.visitor, row.route, day)
         raise TypeError(row)
 
 
@@ -104,7 +111,7 @@ class Pipeline:
         self.fatal: list[BaseException] = []
         self.sought: list[tuple[TP, int]] = []
         self.mine = True
-        self.options = options
+        self.options = {"user_hash": UserHash(SECRET, str)} | options
         """Of stage one, besides those that all tests have."""
 
     async def open(self) -> "Pipeline":

@@ -53,7 +53,7 @@ def event(random: Random, number: int) -> tuple[str, str, dict[str, Any]]:
         metadata={"country": told.choice(("DE", "FR"))},
         client={"app": "ios"},
         session_id=told.choice(("s1", "s2", "s3")),
-        user_id_hash="ann",
+        user_id_hash=told.choice(("ann", "bob")),
         stream=True,
         sender="sdk/1",
         model_version=told.choice(("1", "2/3")),

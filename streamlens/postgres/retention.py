@@ -30,18 +30,20 @@ _LOCK = int.from_bytes(b"retain", "big")
 
 
 class Retention:
-    """By table: the column of its rows' time, and how many days they stay; 0 keeps them."""
+    """By table, time of a row and which of the rows: how many days they stay; 0 keeps them."""
 
     def __init__(self, database: Database, settings: Settings, clock_us: Callable[[], int]) -> None:
         self._database = database
         self._clock_us = clock_us
         self._days = {
-            ("llm_facets", "window_start"): settings.retention_days,
-            ("llm_evaluations", "window_start"): settings.retention_days,
-            ("llm_tallies", "window_start"): settings.retention_days,
-            ("app_logs", "at"): settings.recent_days,
-            ("llm_experiments", "window_start"): EXPERIMENT_DAYS,
-            ("llm_calls", "at"): settings.recent_days,
+            ("llm_facets", "window_start", "true"): settings.retention_days,
+            ("llm_evaluations", "window_start", "true"): settings.retention_days,
+            ("llm_tallies", "window_start", "true"): settings.retention_days,
+            ("app_logs", "at", "true"): settings.recent_days,
+            ("llm_visits", "first_at", "kind = 'session'"): settings.retention_days,
+            ("llm_visits", "first_at", "kind = 'user'"): settings.user_retention_days,
+            ("llm_experiments", "window_start", "true"): EXPERIMENT_DAYS,
+            ("llm_calls", "at", "true"): settings.recent_days,
         }
 
     async def run(self) -> None:
@@ -57,22 +59,22 @@ class Retention:
     async def sweep(self) -> int:
         """Delete what is too old; returns how many rows. Raises `Unavailable`."""
         now, gone = time_of(self._clock_us()), 0
-        for (table, column), days in self._days.items():
+        for (table, column, which), days in self._days.items():
             deleted = BATCH if days else 0
             while deleted == BATCH:
-                deleted = await self._delete(table, column, now - timedelta(days=days))
+                deleted = await self._delete(table, column, which, now - timedelta(days=days))
                 gone += deleted
                 await asyncio.sleep(_PAUSE_S)
         return gone
 
-    async def _delete(self, table: str, column: str, before: datetime) -> int:
+    async def _delete(self, table: str, column: str, which: str, before: datetime) -> int:
         """One batch, the oldest rows first; 0 while another worker deletes."""
         async with reader(self._database.pool) as connection, connection.transaction():
             if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
                 return 0
             done: str = await connection.execute(
                 f"""delete from {table} where ctid = any(array(
-                    select ctid from {table} where {column} < $1 order by {column} limit {BATCH}))""",
+                    select ctid from {table} where {which} and {column} < $1 order by {column} limit {BATCH}))""",
                 before,
             )
         return int(done.split()[1])

@@ -26,8 +26,9 @@ from streamlens.postgres.rows import (
     ledger_record,
     metric_record,
 )
+from streamlens.postgres.visited import VISIT_COLUMNS, VisitRow, visit_record
 
-Row = MetricRow | FacetRow | LedgerRow | EvaluationRow | TallyRow | KeptRow | ExperimentRow | CallRow
+Row = MetricRow | FacetRow | LedgerRow | EvaluationRow | TallyRow | KeptRow | ExperimentRow | CallRow | VisitRow
 
 
 class Table(NamedTuple):
@@ -50,5 +51,6 @@ TABLES: dict[type[Row], Table] = {
         "llm_experiments", "experiment, tenant_id, variant, window_start", EXPERIMENT_COLUMNS, experiment_record
     ),
     CallRow: Table("llm_calls", "id", CALL_COLUMNS, call_record),
+    VisitRow: Table("llm_visits", "id", VISIT_COLUMNS, visit_record),
 }
 """In the order in which they are written: the same for all writers, so that none of them wait in a ring."""

@@ -19,6 +19,7 @@ from streamlens.log import TP, Record
 from streamlens.postgres.embedded import USER, EmbeddedPostgres
 from streamlens.postgres.migrate import migrate
 from streamlens.topics import PARTIALS
+from visits_oracle import SECRET
 
 GROUP = "chaos"
 PARTITIONS = 4
@@ -66,6 +67,7 @@ class Cluster:
             "POSTGRES_DSN": f"postgresql://{USER}@127.0.0.1:{self.sessions.port}/postgres?sslmode=disable",
             "CONSUMER_GROUP": GROUP,
             "STREAMLENS_PARTITIONS": str(PARTITIONS),
+            "STREAMLENS_HASH_KEY": SECRET,
             **await self._start_log(),
             **self._environ,
         }

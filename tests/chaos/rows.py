@@ -5,10 +5,11 @@ from collections.abc import Iterator
 
 from chaos.cluster import PARTITIONS
 from chaos.journal import Journal
-from families_oracle import Rows, expected
+from families_oracle import Rows, expected, visited
 from streamlens.partitioner import partition_of
 from streamlens.simulate.oracle import MINUTE_US
 from tables.kept import KEPT
+from visits_oracle import Key, Seen, visit
 
 
 def row_differences(tables: dict[str, Rows], journal: Journal) -> list[str]:
@@ -21,12 +22,18 @@ def row_differences(tables: dict[str, Rows], journal: Journal) -> list[str]:
     kept: dict[int, Rows] = {}
     for key, line in tables.pop("app_logs").items():
         kept.setdefault(line[1] // MINUTE_US, {})[key] = line
+    visits: dict[Key, list[Seen]] = {}
     for minute, sent in journal.minutes():
         wanted = expected(sent, kept=len(sent))
         found += _kept(minute, wanted.pop("app_logs"), kept.pop(minute, {}))
+        del wanted["llm_visits"]  # of days, not of minutes
+        for visitor, seen in visited(sent).items():
+            visits.setdefault(visitor, []).extend(seen)
         for table, rows in wanted.items():
             for key, row in rows.items():
                 found += _row(f"{table} {key}", row, tables[table].pop(key, None))
+    for visitor, seen in visits.items():
+        found += _row(f"llm_visits {visitor}", visit(visitor, seen), tables["llm_visits"].pop(visitor, None))
     found += [f"{table} {key}: not expected" for table, rows in tables.items() for key in rows]
     return [*found, *(f"app_logs {key}: not expected" for rows in kept.values() for key in rows)]
 
