@@ -92,25 +92,32 @@ create function llm_funnel(
 ) returns table (step integer, reached bigint)
 language sql stable parallel safe
 begin atomic
-    with recursive seen as materialized (
-        select tenant_id, visitor, route, array_agg(minute order by minute) as minutes
-        from llm_visits, lateral (
-            select day::timestamp at time zone 'UTC' + of_day * interval '1 minute' as minute
-            from unnest(minutes) as of_day
-        ) as calls
+    with recursive span as (
+        select ceil(extract(epoch from first) / 60)::integer as first_minute,
+            ceil(extract(epoch from last) / 60)::integer as end_minute
+    ), seen as materialized (
+        select tenant_id, visitor, route, minutes, (day - date '1970-01-01') * 1440 as midnight
+        from llm_visits
         where kind = of_kind and route = any(steps) and (of_tenant is null or tenant_id = of_tenant)
             and first_at >= date_trunc('day', first, 'UTC') and first_at < last + interval '1 minute'
-            and minute >= first and minute < last
-        group by tenant_id, visitor, route
-    ), reached (step, tenant_id, visitor, minute) as (
-        select 1, tenant_id, visitor, minutes[1] from seen where route = steps[1]
+    ), reached (step, tenant_id, visitor, at_minute) as (
+        select 1, tenant_id, visitor, min(midnight + minute)
+        from seen, span, unnest(minutes) as minute
+        where route = steps[1] and midnight + minute >= first_minute and midnight + minute < end_minute
+        group by tenant_id, visitor
         union all
-        select reached.step + 1, reached.tenant_id, reached.visitor, next.minute
-        from reached
-            join seen on seen.tenant_id = reached.tenant_id and seen.visitor = reached.visitor
-                and seen.route = steps[reached.step + 1],
-            lateral (select min(minute) from unnest(seen.minutes) as minute where minute >= reached.minute) as next (minute)
-        where next.minute is not null
+        select * from (
+            select distinct on (reached.tenant_id, reached.visitor)
+                reached.step + 1, reached.tenant_id, reached.visitor, midnight + next.minute
+            from reached
+                join seen on seen.tenant_id = reached.tenant_id and seen.visitor = reached.visitor
+                    and seen.route = steps[reached.step + 1]
+                cross join span, lateral (
+                    select min(minute) as minute from unnest(minutes) as minute where midnight + minute >= at_minute
+                ) as next
+            where midnight + next.minute < end_minute
+            order by reached.tenant_id, reached.visitor, midnight + next.minute
+        ) as earliest
     )
     select step, count(*) from reached group by step;
 end;

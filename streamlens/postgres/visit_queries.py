@@ -22,7 +22,7 @@ _RETENTION = "select value, day, users from llm_retention($1, $2, $3, $4)"
 
 _FUNNEL = "select step, reached from llm_funnel($1, $2, $3, $4, $5)"
 
-# A session is found by its first row; with $2 by the first one of these users.
+# A session is found by its first row; with $2 by the first one of these users. `limit 1` has the view look at that one only.
 _SESSIONS = """
     select found.id, found.first_at, session.*
     from (
@@ -31,17 +31,19 @@ _SESSIONS = """
         where kind = 'session' and ($1::text is null or tenant_id = $1) and ($2::text[] is null or user_hash = any($2))
             and ($3::timestamptz is null or first_at >= $3) and ($4::timestamptz is null or first_at < $4)
             and ($5::timestamptz is null or (first_at, id) < ($5, $6::bytea))
-            and not exists (
-                select from llm_visits as earlier
-                where earlier.visitor = started.visitor and earlier.tenant_id = started.tenant_id
-                    and earlier.kind = 'session' and ($2::text[] is null or earlier.user_hash = any($2))
-                    and (earlier.first_at, earlier.id) < (started.first_at, started.id)
+            and id = (
+                select id from llm_visits as own
+                where own.visitor = started.visitor and own.tenant_id = started.tenant_id and own.kind = 'session'
+                    and ($2::text[] is null or own.user_hash = any($2))
+                order by first_at, id
+                limit 1
             )
         order by first_at desc, id desc
         limit $7
     ) as found, lateral (
         select * from llm_sessions as whole
         where whole.tenant_id = found.tenant_id and whole.session_id = found.visitor
+        limit 1
     ) as session
     order by found.first_at desc, found.id desc"""
 
