@@ -49,19 +49,18 @@ class Details:
         self.captures = captures
 
     def of_request(self, event: Request | Call) -> Asked | None:
-        experiment, client, metadata = event.experiment, event.client, event.metadata
-        prompt = event.prompt if self.captures else None
         if not (
-            metadata
-            or experiment
+            event.metadata
+            or event.experiment
             or event.prompt_version
             or event.model_version
             or event.region
-            or client
+            or event.client
             or event.stream is not None
-            or prompt is not None
+            or (self.captures and event.prompt is not None)
         ):
             return None
+        experiment, client, metadata = event.experiment, event.client, event.metadata
         return Asked(
             event.stream,
             msgspec.json.encode(metadata) if metadata else None,
@@ -72,23 +71,24 @@ class Details:
             event.region or None,
             client.app if client else None,
             client.os if client else None,
-            self._content(prompt),
+            self._content(event.prompt),
         )
 
     def of_response(self, event: Response | Call) -> Answered | None:
-        response = event.response if self.captures else None
-        if not (event.finish_reason or event.error or event.error_type or response is not None):
+        if not (
+            event.finish_reason or event.error or event.error_type or (self.captures and event.response is not None)
+        ):
             return None
         return Answered(
             event.finish_reason or None,
             self._text(event.error, ERROR_BYTES) if event.error else None,
             event.error_type if event.error_type and event.error_type not in ERROR_CLASSES else None,
-            self._content(response),
+            self._content(event.response),
         )
 
     def _content(self, value: object) -> str | None:
-        """A text as it is, messages and the like as JSON."""
-        if value is None:
+        """A text as it is, messages and the like as JSON; nothing unless content is captured."""
+        if value is None or not self.captures:
             return None
         return self._text(value if isinstance(value, str) else msgspec.json.encode(value).decode(), CONTENT_BYTES)
 
