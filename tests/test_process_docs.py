@@ -10,7 +10,7 @@ from process_server import Server, at_last
 from test_repo_readme import parsed, typed
 from test_web_docs import blocks
 
-OF_THE_MOMENT = ("window_start", "window_end", "timestamp", "id", "revision")
+OF_THE_MOMENT = ("window_start", "window_end", "timestamp", "at", "id", "revision")
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ import asyncpg
 import pytest
 
 from pipeline import Pipeline
+from streamlens import outbox
 from streamlens.checkpoint.pace import MAX_PENDING_BYTES
 from streamlens.details import Details
+from streamlens.errors import Unavailable
 from streamlens.log import TP, Run
 from streamlens.options import JoinOptions
 from streamlens.postgres.store import PostgresStore
@@ -92,6 +94,23 @@ def test_the_settings_say_so(environ: dict[str, str], captures: bool, told: str)
     details = JoinOptions.of(Settings.load(environ), lambda: 0, str).details
     assert details.captures is captures
     assert details._redaction.of(b"write to ann@example.org, sk-0123456789abcdefghij").decode() == told
+
+
+async def test_texts_reach_postgres_some_mebibytes_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours without Postgres must not come back as one transaction in memory."""
+    monkeypatch.setattr(outbox, "_BYTES_PER_WRITE", 50_000)
+    pipeline = await Pipeline(tmp_path, 2, details=Details(captures=True)).open()
+    pipeline.clock.at(100)
+    for n in range(10):
+        await pipeline.send("call", 10 * n, f"c{n}", prompt="x" * 15_000, response="y" * 15_000)
+    pipeline.rows.error = Unavailable("away")
+    await pipeline.settle()
+    assert (len(pipeline.rows.recent), pipeline.outbox.backlog > 10) == (0, True)
+    pipeline.rows.error = None
+    await pipeline.outbox.drain()
+    assert (len(pipeline.rows.recent), pipeline.outbox.backlog) == (10, 0)
+    assert 5 <= pipeline.rows.writes <= 7, "two calls of 30 kB, and the rest"
+    await pipeline.close()
 
 
 class Counts:
