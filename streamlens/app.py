@@ -38,6 +38,7 @@ MODULES = (
     "web.experiments",
     "web.live",
     "web.calls",
+    "web.visits",
     "web.health",
     "web.prometheus",
     "web.pages",

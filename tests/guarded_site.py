@@ -20,10 +20,12 @@ from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.rows import FacetRow
 from streamlens.postgres.store import PostgresStore
+from streamlens.postgres.visited import VisitRow
 from streamlens.scores import Scores
 from streamlens.settings import Settings
 from streamlens.tally import Tally
 from streamlens.topics import CALLS, DEAD_LETTERS
+from streamlens.visit import SESSION, USER, Visit
 from web_server import PARTITIONS, Site, serving
 
 TENANT, OTHER = "acme", "the-other-one"
@@ -59,6 +61,7 @@ class Guarded:
         headers = {} if secret is None else {"Authorization": f"Bearer {secret}"}
         letter = f"{CALLS}/0/{LETTERS[OTHER]}"
         path = path.replace("{request_id}", f"r-{OTHER}")
+        path = path.replace("{session_id}", f"s-{OTHER}")
         path = path.replace("{id}", OTHER).replace("{topic}/{partition}/{offset}", letter)
         path = path.replace("{experiment}", EXPERIMENTS[OTHER])
         return await self.site.http.request(method, path, headers=headers, **options)
@@ -90,6 +93,8 @@ def _rows(tenant_id: str) -> list[Any]:
         ),
         ExperimentRow(tenant_id, EXPERIMENTS[tenant_id], "A", NOON, MINUTE, Variant(errors=Moments(1)), version),
         CallRow(b"n" + key, tenant_id, NOON, KeptCall(NOON, SLOW, f"r-{tenant_id}"), version),
+        VisitRow(b"u" + key, tenant_id, USER, f"u-{tenant_id}", "/chat", Visit(NOON, "gpt-5", {720}), version),
+        VisitRow(b"v" + key, tenant_id, SESSION, f"s-{tenant_id}", "/chat", Visit(NOON, "gpt-5", {720}, NOON), version),
     ]
 
 

@@ -45,6 +45,9 @@ FOREIGN_BODIES = {
     "/api/v1/projects": {"id": OTHER, "name": "x"},
 }
 
+NAMELESS = ("/v1/retention", "/v1/retention/d1", "/v1/funnel")
+"""Answers that are counts alone."""
+
 
 STREAMS = ("/v1/live",)
 """Answers without an end; `test_web_live.py` has whose rows are in them."""
@@ -116,7 +119,7 @@ async def test_a_tenants_key_sees_that_tenant_alone(guarded: Guarded, method: st
             assert seen.status == (404 if "{" in path else 200)
             assert OTHER not in await seen.text()
     everything = await (await guarded.ask(method, path, guarded.secrets[None, str(need.scope)])).text()
-    if path.startswith(("/v1/", "/api/v1/analytics/")):
+    if path.startswith(("/v1/", "/api/v1/analytics/")) and path not in NAMELESS:
         assert OTHER in everything
         assert TENANT in everything or "{" in path
 
@@ -130,6 +133,8 @@ OWN = {
     "/v1/experiments": True,
     "/v1/calls": True,
     f"/v1/calls/r-{TENANT}": True,
+    "/v1/sessions": True,
+    f"/v1/sessions/s-{TENANT}": True,
     "/v1/tenants": False,
     "/v1/series": True,
     "/v1/ledger": True,
@@ -144,6 +149,20 @@ async def test_its_own_rows_are_there(guarded: Guarded, path: str) -> None:
     for asked in (path, named) if OWN[path] else (path,):
         body = await (await guarded.ask("GET", asked, guarded.secrets[TENANT, "read"])).json()
         assert [row["tenant_id"] for row in next(iter(body.values()))] == [TENANT], asked
+
+
+COUNTS = {
+    "/v1/retention?days=1": lambda body: body["cohorts"][0]["size"],
+    "/v1/retention/d1?cohort_date=2026-11-18": lambda body: body["size"],
+    "/v1/funnel?steps=/chat&to=2026-11-19T00:00:00Z": lambda body: body["steps"][0]["reached"],
+}
+
+
+@pytest.mark.parametrize("path", COUNTS)
+async def test_nobody_elses_visitors_are_counted(guarded: Guarded, path: str) -> None:
+    for tenant_id, count in ((TENANT, 1), (None, 2)):
+        body = await (await guarded.ask("GET", path, guarded.secrets[tenant_id, "read"])).json()
+        assert COUNTS[path](body) == count
 
 
 async def test_its_own_letters_are_shown_and_sent_again(guarded: Guarded) -> None:

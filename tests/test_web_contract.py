@@ -165,10 +165,13 @@ QUESTIONS = [
 ]
 
 
+ASKED = {"/v1/metrics": ["", "?group_by=region", "?group_by=none&step=1d"], "/v1/funnel": ["?steps=/chat"]}
+
+
 @pytest.mark.parametrize(("path", "contract"), QUESTIONS, ids=[path for path, _ in QUESTIONS])
 async def test_answers_are_what_is_declared(guarded: Guarded, path: str, contract: Contract) -> None:
     secret = guarded.secrets[None, "admin" if path.startswith("/api/v1/projects") else "read"]
-    for query in ("", "?group_by=region", "?group_by=none&step=1d") if path == "/v1/metrics" else ("",):
+    for query in ASKED.get(path, [""]):
         answer = await guarded.ask("GET", path + query, secret)
         assert (answer.status, answer.content_type) == (contract.status, contract.kinds[0])
         told = msgspec.json.decode(await answer.read(), type=contract.answer)

@@ -22,7 +22,8 @@ import web.pages
 import web.projects
 import web.prometheus
 import web.query
-import web.reference  # noqa: F401
+import web.reference
+import web.visits  # noqa: F401
 from streamlens.app import app
 from streamlens.live import Live
 from streamlens.locallog.local import LocalLog
@@ -30,6 +31,8 @@ from streamlens.log import TP, TopicSpec
 from streamlens.metrics import REGISTRY
 from streamlens.settings import Settings
 from streamlens.topics import METRICS
+from streamlens.userhash import UserHash
+from visits_oracle import SECRET
 from web import services
 from web.driver import Web
 from web.services import HealthReport, Part, Progress, Services
@@ -64,7 +67,10 @@ async def serving(tmp_path: Path, **replaced: Any) -> AsyncIterator[Site]:
     await log.start()
     await log.create_topics([TopicSpec(topic, PARTITIONS) for topic in (*TOPICS, METRICS)])
     live = Live(log, log.log_id, PARTITIONS, lambda: False)
-    given = Services(log, PARTITIONS, None, Settings(), lambda: NOW_US, lambda: WELL, None, None, live, lambda: IDLE)
+    hashes = UserHash(SECRET, str)
+    given = Services(
+        log, PARTITIONS, None, Settings(), lambda: NOW_US, lambda: WELL, None, None, live, lambda: IDLE, hashes
+    )
     services.install(None if replaced == {"services": None} else msgspec.structs.replace(given, **replaced))
     driver = Web(app)
     for view in app.web.views.values():

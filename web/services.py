@@ -14,6 +14,7 @@ from streamlens.live import Live
 from streamlens.log import Log
 from streamlens.ratelimit import RateLimit
 from streamlens.settings import Settings
+from streamlens.userhash import UserHash
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -68,6 +69,7 @@ class Services(msgspec.Struct, frozen=True):
     rate_limit: RateLimit | None
     live: Live
     progress: Callable[[], Progress]
+    user_hash: UserHash
 
 
 _installed: Services | None = None

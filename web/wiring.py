@@ -5,6 +5,7 @@ from streamlens.live import Live
 from streamlens.member import member_id
 from streamlens.ratelimit import RateLimit
 from streamlens.runtime import Runtime, clock_us
+from streamlens.userhash import UserHash
 from web.services import HealthReport, Part, Progress, Services, install
 
 
@@ -23,6 +24,7 @@ def _install(runtime: Runtime) -> None:
                 runtime.log, runtime.log.log_id, runtime.settings.partitions, lambda: bool(runtime.database.trouble)
             ),
             progress=lambda: _progress(runtime),
+            user_hash=UserHash(runtime.settings.hash_key, lambda: runtime.log.log_id),
         )
     )
 

@@ -2,13 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
+import msgspec
+from msgspec import Meta
 
+from streamlens.events import time_us
+from streamlens.fields import MAX_TIME_US
 from streamlens.postgres.connection import reader
 from streamlens.postgres.queries import moment, plain
-from streamlens.postgres.rows import EPOCH, time_of
+from streamlens.postgres.rows import time_of
 
 MAX_GROUPS = 100
 """Of one cohort: the largest ones."""
@@ -22,7 +26,7 @@ _RETENTION = "select value, day, users from llm_retention($1, $2, $3, $4)"
 
 _FUNNEL = "select step, reached from llm_funnel($1, $2, $3, $4, $5)"
 
-# A session is found by its first row; with $2 by the first one of these users. `limit 1` has the view look at that one only.
+# A session is found by its first row; with $2 by the first one of these users. `limit 1` has the view look at it alone.
 _SESSIONS = """
     select found.id, found.first_at, session.*
     from (
@@ -53,8 +57,12 @@ _SESSION = f"""
     order by tenant_id
     limit {MAX_TENANTS}"""
 
-Place = tuple[int, bytes]
-"""Where a page of sessions ends: when its last one began, in microseconds, and the id of that row."""
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """A session's place in the order of time: when it began, and the id of its first row, in hex."""
+
+    began_us: Annotated[int, Meta(ge=0, lt=MAX_TIME_US)]
+    row_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 
 async def newest_cohort(pool: asyncpg.Pool, tenant_id: str | None) -> date | None:
@@ -131,29 +139,35 @@ async def sessions(
     to_us: int | None,
     limit: int,
     after: Place | None = None,
-) -> tuple[list[dict[str, Any]], Place | None]:
-    """Sessions that began in [from, to), the last one first, shaped as in `GET /v1/sessions`, and where to go on.
+) -> list[asyncpg.Record]:
+    """Sessions that began in [from, to), the last one first, or those after a place; `session_told` makes rows of them.
 
-    `users`: only those in which a user of one of these keyed hashes (hex) called; ordered by its first call then.
+    `users`: only those in which a user of one of these keyed hashes (hex) called, by when it first did.
     """
-    at, row_id = after or (None, None)
-    asked = (tenant_id, users, moment(from_us), moment(to_us), moment(at), row_id, limit + 1)
+    place = (None, None) if after is None else (time_of(after.began_us), bytes.fromhex(after.row_id))
     async with reader(pool) as connection:
-        rows = await connection.fetch(_SESSIONS, *asked)
-    last = rows[limit - 1] if len(rows) > limit else None
-    place = None if last is None else ((last["first_at"] - EPOCH) // timedelta(microseconds=1), last["id"])
-    return [_session(row) for row in rows[:limit]], place
+        rows: list[asyncpg.Record] = await connection.fetch(
+            _SESSIONS, tenant_id, users, moment(from_us), moment(to_us), *place, limit
+        )
+    return rows
 
 
-async def session(pool: asyncpg.Pool, session_id: str, tenant_id: str | None) -> list[dict[str, Any]]:
+async def session(pool: asyncpg.Pool, session_id: str, tenant_id: str | None) -> list[asyncpg.Record]:
     """The session of an id, of each tenant that has one."""
     async with reader(pool) as connection:
-        return [_session(row) for row in await connection.fetch(_SESSION, session_id, tenant_id)]
+        rows: list[asyncpg.Record] = await connection.fetch(_SESSION, session_id, tenant_id)
+    return rows
 
 
-def _session(row: Mapping[str, Any]) -> dict[str, Any]:
+def session_told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A session as it is answered."""
     found = plain(row)
     return {"user" if name == "user_hash" else name: found[name] for name in _SESSION_FIELDS}
+
+
+def place_of(row: asyncpg.Record) -> Place:
+    """Where a session of `sessions` is in the order of time."""
+    return Place(time_us(row["first_at"]), row["id"].hex())
 
 
 _SESSION_FIELDS = (
