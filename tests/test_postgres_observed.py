@@ -1,6 +1,7 @@
 """Rows of what is no call in a real Postgres: exact, guarded by version, answered as asked, deleted by age."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Context
 from types import SimpleNamespace
 from typing import Any
@@ -13,17 +14,21 @@ from postgres_rows import MINUTE, NOON, cell, metric
 from streamlens.postgres import observed_queries, queries, retention
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.retention import Retention
-from streamlens.postgres.rows import FacetRow
+from streamlens.postgres.rows import FacetRow, time_of
 from streamlens.postgres.store import PostgresStore
+from streamlens.postgres.visited import VisitRow
 from streamlens.scores import Scores
 from streamlens.settings import Settings
 from streamlens.tally import Tally
+from streamlens.visit import Visit
 from tables.caps import Caps
 
 HOUR, DAY = 60 * MINUTE, 24 * 60 * MINUTE
 SECRETS = "".join(chr(0x10000 + 97 * n) for n in range(256))
 """A name as long as names may be, which does not compress."""
 VERSION = (1, 1)
+AGES = [0, 6.9, 7.1, 399, 401]
+"""Of visits, in days."""
 
 
 def evaluated(name: str = "truth", at_us: int = NOON, **fields: Any) -> EvaluationRow:
@@ -227,3 +232,27 @@ async def test_a_series_that_has_room_fits_into_the_index(store: PostgresStore, 
     assert len(f"{SECRETS}{route}{model}".encode()) > 2_500
     await store.write([metric(tenant_id=SECRETS, route=route, model=model)])
     assert len(await rows(dsn, "llm_metrics")) == 1
+
+
+def visited(kind: str, age: float) -> VisitRow:
+    at_us = NOON - round(age)
+    return VisitRow(f"{kind} {age}".encode(), "acme", kind, "v", "chat", Visit(at_us, "m", {0}), VERSION)
+
+
+@pytest.mark.parametrize(
+    ("days", "left"),
+    [
+        ({}, {"session": [0, 6.9], "user": [0, 6.9, 7.1, 399]}),
+        ({"user_retention_days": 7, "retention_days": 0}, {"session": AGES, "user": [0, 6.9]}),
+    ],
+    ids=["by default", "as set"],
+)
+async def test_users_stay_longer_than_sessions(
+    store: PostgresStore, dsn: str, small_batches: None, days: dict[str, float], left: dict[str, list[float]]
+) -> None:
+    await store.write([visited(kind, age * DAY) for kind in ("session", "user") for age in AGES])
+    await Retention(SimpleNamespace(pool=store.pool, trouble=""), Settings(**days), lambda: NOON).sweep()  # type: ignore[arg-type]
+    found: dict[str, list[float]] = {}
+    for row in await rows(dsn, "llm_visits", "first_at desc"):
+        found.setdefault(row["kind"], []).append(round((time_of(NOON) - row["first_at"]) / timedelta(days=1), 1))
+    assert found == left

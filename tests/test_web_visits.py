@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from postgres_rows import NOON
+from streamlens.keptcall import SLOW, KeptCall
+from streamlens.postgres.calls import CallRow
 from streamlens.postgres.store import PostgresStore
 from streamlens.postgres.visited import VisitRow
 from streamlens.visit import DAY_US, MINUTE_US, Visit
@@ -59,6 +61,11 @@ def used(session_id: str, route: str, at_us: int, user: str = ANN, **fields: Any
     return visited("session", session_id, route, at_us, **told)
 
 
+def called(request_id: str, tenant_id: str, session_id: str, at_us: int) -> CallRow:
+    kept = KeptCall(at_us, SLOW, request_id, session_id=session_id)
+    return CallRow(request_id.encode(), tenant_id, at_us, kept, (1, 1))
+
+
 @pytest.fixture
 async def site(tmp_path: Path, store: PostgresStore) -> AsyncIterator[Site]:
     later, next_day = NOON + MINUTE_US, NOON + DAY_US
@@ -75,6 +82,9 @@ async def site(tmp_path: Path, store: PostgresStore) -> AsyncIterator[Site]:
             used("s2", "chat", NOON, BOB),
             used("s3", "chat", next_day),
             used("s1", "chat", next_day, "x", tenant_id="globex"),
+            *(called(f"r-{minute}", "acme", "s1", NOON + minute * MINUTE_US) for minute in (1, 0)),
+            called("r-2", "acme", "s2", NOON),
+            called("r-3", "globex", "s1", NOON),
         ]
     )
     async with serving(tmp_path, pool=store.pool, clock_us=lambda: NOW_US) as site:
@@ -132,7 +142,9 @@ async def test_how_far_they_got(site: Site) -> None:
 async def test_sessions_are_whole_and_continued_where_a_page_ends(site: Site) -> None:
     body = await get(site, "/v1/sessions?tenant_id=acme")
     assert (body["sessions"][0]["session_id"], body["count"], body["next"]) == ("s3", 3, None)
-    (s1,) = (await get(site, "/v1/sessions/s1?tenant_id=acme"))["sessions"]
+    whole = await get(site, "/v1/sessions/s1?tenant_id=acme")
+    assert [each["request_id"] for each in whole["calls"]] == ["r-0", "r-1"]
+    (s1,) = whole["sessions"]
     assert s1 in body["sessions"]
     assert s1 == {
         "tenant_id": "acme",

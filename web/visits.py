@@ -8,11 +8,13 @@ from faust.web import View
 from msgspec import Meta
 
 from streamlens.app import app
-from streamlens.postgres import visit_queries
+from streamlens.postgres import call_queries, visit_queries
+from streamlens.postgres.call_queries import Chosen
 from streamlens.postgres.rows import time_of
 from streamlens.postgres.visit_queries import Place
 from streamlens.visit import DAY_US, SESSION, USER
 from web.asked import PLACE, Asked, Limit, Name, Spanned
+from web.calls import CallRow
 from web.contract import Answer, Time, asks
 from web.cursor import after
 from web.problem import Problem
@@ -20,6 +22,8 @@ from web.query import answered
 from web.services import current
 
 By = Annotated[Literal["model", "route"], Meta(description="Apart for each model or route of the users' first calls")]
+MOST_CALLS = 1_000
+"""That are shown with a session."""
 _FUNNEL_US = 7 * DAY_US
 
 
@@ -237,7 +241,7 @@ class SessionAnswer(Answer, frozen=True, kw_only=True):
     """One, unless several tenants have the same id."""
 
     sessions: list[SessionRow]
-    calls: list[dict[str, Any]]
+    calls: Annotated[list[CallRow], Meta(description=f"The first {MOST_CALLS:,}; `/v1/calls` has the others")]
 
 
 @app.page("/v1/sessions/{session_id}")
@@ -249,10 +253,6 @@ class Session(View):
         rows = await answered(visit_queries.session(current().pool, asked.session_id, asked.tenant_id))
         if not rows:
             raise Problem(404, "there is no such session, or it is not kept any more")
-        calls = await _kept_calls(asked.tenant_id, asked.session_id)
+        chosen = Chosen(tenant_id=asked.tenant_id, session_id=asked.session_id)
+        calls, _ = await answered(call_queries.kept_calls(current().pool, chosen, MOST_CALLS, "oldest"))
         return {"sessions": [visit_queries.session_told(row) for row in rows], "calls": calls}
-
-
-async def _kept_calls(tenant_id: str | None, session_id: str) -> list[dict[str, Any]]:
-    """The calls of a session that are kept. None are, as yet."""
-    return []
