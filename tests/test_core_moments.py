@@ -38,6 +38,8 @@ def test_grouping_and_order_change_nothing(measured: list[tuple[object, ...]], r
     for part in parts:
         total.merge(decode_variant(encode_variant(part)))
     assert total == whole
+    ttfts = [one[1] for one in measured if len(one) == 5 and one[1] is not None]
+    assert total.ttft_us == Moments(len(ttfts), sum(ttfts), sum(ttft**2 for ttft in ttfts))  # type: ignore
     costs = [one[4] for one in measured if len(one) == 5 and one[4] is not None]
     assert total.cost_pico == Moments(len(costs), sum(costs), sum(cost**2 for cost in costs))  # type: ignore
 

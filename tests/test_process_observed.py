@@ -21,7 +21,8 @@ def bodies(now_ms: int) -> dict[str, list[dict[str, Any]]]:
     common = {"tenant_id": "acme", "timestamp": now_ms}
     return {
         "/v1/evaluations": [
-            common | {"request_id": f"r{n}", "name": "truth", "score": n / 10, "label": "ok"} for n in range(10)
+            common | {"request_id": f"r{n}", "name": "truth", "score": n / 10, "label": "ok"} | tried("AB"[n % 2])
+            for n in range(10)
         ],
         "/api/v1/ingest/app": [
             common | {"level": "error" if n % 2 else "info", "service": "api", "message": f"line {n}"}
@@ -29,6 +30,10 @@ def bodies(now_ms: int) -> dict[str, list[dict[str, Any]]]:
         ],
         "/api/v1/ingest/metrics": [common | {"name": "cpu", "value": n / 2, "tags": {"host": "a"}} for n in range(10)],
     }
+
+
+def tried(variant: str) -> dict[str, Any]:
+    return {"experiment": {"name": "tone", "variant": variant}}
 
 
 def received(server: Server) -> int:
@@ -48,6 +53,8 @@ def test_what_is_sent_again_after_a_kill_counts_once(server: Server) -> None:
     until(lambda: received(server) == 60, "all are counted or recognised")
     (truth,) = server.get("/v1/evaluations?name=truth")[1]["evaluations"]
     assert (truth["evaluations"], truth["avg_score"], truth["labels"]) == (10, 0.45, {"ok": 10})
+    tone = server.get("/v1/experiments/tone?metric=score:truth")[1]
+    assert [(each["variant"], each["n"], each["mean"]) for each in tone["variants"]] == [("A", 5, 0.4), ("B", 5, 0.5)]
     tallies = server.get("/v1/tallies?kind=log,metric")[1]["tallies"]
     assert [(row["name"], row["detail"], row["count"], row["sum"]) for row in tallies] == [
         ("api", "ERROR", 5, None),
