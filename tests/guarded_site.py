@@ -16,8 +16,10 @@ from streamlens.log import TP, Record, TopicSpec
 from streamlens.moments import Moments, Variant
 from streamlens.postgres import letters
 from streamlens.postgres.calls import CallRow
+from streamlens.postgres.connection import reader
 from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
+from streamlens.postgres.projects import create_project
 from streamlens.postgres.rows import FacetRow
 from streamlens.postgres.store import PostgresStore
 from streamlens.postgres.visited import VisitRow
@@ -70,6 +72,9 @@ class Guarded:
 @pytest.fixture
 async def guarded(tmp_path: Path, store: PostgresStore) -> AsyncIterator[Guarded]:
     await store.write([row for tenant_id in (TENANT, OTHER) for row in _rows(tenant_id)], [booked(tenant_id="")])
+    async with reader(store.pool) as connection:
+        for tenant_id in (TENANT, OTHER):
+            await create_project(connection, tenant_id, "A shop")
     made = Guarded()
     await made.keys.refresh()
     async with serving(tmp_path, pool=store.pool, keys=made.keys, settings=Settings(auth="keys")) as site:

@@ -148,7 +148,7 @@ def fields_of(kind: type[Any]) -> tuple[Field, ...]:
                 hidden="hidden" in extra,
                 place="place" in extra,
                 schema={"type": "string"} if "place" in extra else extra.get("schema"),
-                default=None if field.required or "place" in extra else default,
+                default=None if field.required or "place" in extra or default == () else default,
             )
         )
     return tuple(fields)

@@ -37,26 +37,26 @@ class _Observations(_OfOneKind):
 
 @app.page("/api/v1/ingest/llm")
 class LlmLogs(_Calls):
-    """Calls as their application logs them."""
+    """Calls of models as their application logs them, one or many."""
 
     kind = "llm_log"
 
 
 @app.page("/api/v1/ingest/llm/bulk")
 class LlmLogBulk(LlmLogs):
-    """The same."""
+    """The same as `/api/v1/ingest/llm`."""
 
 
 @app.page("/v1/events")
 class Telemetry(_Calls):
-    """Calls as an application's telemetry tells of them."""
+    """Calls of models as an application's telemetry tells of them, one or many."""
 
     kind = "telemetry"
 
 
 @app.page("/v1/services/events")
 class ServiceEvents(_Calls):
-    """Requests that a service has answered."""
+    """Requests that a service has answered, one or many."""
 
     kind = "service"
 
@@ -69,13 +69,13 @@ class EvaluationEvents(_Observations):
 
 @app.page("/api/v1/ingest/app")
 class AppLogs(_Observations):
-    """Lines of an application's log."""
+    """Lines of an application's log, one or many."""
 
     kind = "log"
 
 
 @app.page("/api/v1/ingest/metrics")
 class SystemMetrics(_Observations):
-    """Measurements of systems."""
+    """Measurements of systems, one or many."""
 
     kind = "metric"

@@ -147,7 +147,8 @@ def _sent(body: Body, schema_of: dict[int, Json]) -> Json:
     content: Json = {JSON: {"schema": event}}
     if body.many:
         content[JSON]["schema"] = {"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}
-        content.update({kind: {"schema": {"type": "string"}} for kind in body.kinds if kind != JSON})
+        lines = {"type": "string", "description": "One event a line"}
+        content.update({kind: {"schema": lines} for kind in body.kinds if kind != JSON})
     if body.examples:
         content[JSON]["example"] = body.examples[0] if len(body.examples) == 1 else list(body.examples)
     return content

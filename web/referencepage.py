@@ -83,11 +83,7 @@ def _section(method: str, path: str, operation: Json) -> str:
         parts.append(_table("Parameters", (_parameter(each) for each in parameters)))
     if body := operation.get("requestBody"):
         parts.append(_table("Body", (_content(kind, told) for kind, told in body["content"].items())))
-    answers = (
-        (status, _kinds(answer.get("content", {})), _prose(answer["description"]))
-        for status, answer in operation["responses"].items()
-    )
-    parts.append(_table("Answers", answers))
+    parts.append(_table("Answers", _answers(operation["responses"])))
     parts.append(f"<pre>{escape(example(method, path, operation))}</pre></section>")
     return "".join(parts)
 
@@ -102,6 +98,19 @@ def _parameter(parameter: Json) -> tuple[str, str, str]:
             f"Default <code>{escape(','.join(default) if isinstance(default, list) else _json(default))}</code>"
         )
     return f"<code>{escape(parameter['name'])}</code>", _type(schema), "; ".join(notes)
+
+
+def _answers(responses: Json) -> Iterator[tuple[str, str, str]]:
+    """Those that are good, and problems in one row: what their statuses mean is the same everywhere."""
+    problems: dict[str, list[str]] = {}
+    for status, answer in responses.items():
+        kinds = _kinds(answer.get("content", {}))
+        if status >= "400":
+            problems.setdefault(kinds, []).append(f'<abbr title="{escape(answer["description"])}">{status}</abbr>')
+        else:
+            yield status, kinds, _prose(answer["description"])
+    for kinds, statuses in problems.items():
+        yield ", ".join(statuses), kinds, ""
 
 
 def _content(kind: str, told: Json) -> tuple[str, str]:
@@ -148,12 +157,16 @@ def _type(schema: Json) -> str:
         values = schema.get("enum") or [schema["const"]]
         return ", ".join(f"<code>{escape(str(value))}</code>" for value in values)
     match schema.get("type"):
+        case "array" if "prefixItems" in schema:
+            return f"[{', '.join(map(_type, schema['prefixItems']))}]"
         case "array":
             return f"list of {_type(schema['items'])}"
         case "object":
             return (
                 f"object of {_type(schema['additionalProperties'])}" if schema.get("additionalProperties") else "object"
             )
+        case "string" if "description" in schema and "format" not in schema:
+            return _prose(schema["description"]).lower()
         case "string":
             return "time" if schema.get("format") == "date-time" else "text" + _bounds(schema, "minLength", "maxLength")
         case str(name):

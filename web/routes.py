@@ -1,7 +1,7 @@
 """All routes: what each declares, and who may ask it. One that lacks either can't be described, and a test finds it."""
 
 from collections.abc import Iterator
-from inspect import getdoc
+from inspect import cleandoc
 from typing import Any, NamedTuple
 
 from web.access import Need, need_of
@@ -37,11 +37,12 @@ def _route(method: str, pattern: str, view: Any) -> Route:
     if need is None:
         raise LookupError(f"{method} {pattern} has no line in ROUTES of web/access.py")
     body = contract.body(view) if callable(contract.body) else contract.body
-    return Route(method, pattern, need, contract, body, getdoc(function) or _says(view, method))
+    says = cleandoc(function.__doc__) if function.__doc__ else _says(view, method)
+    return Route(method, pattern, need, contract, body, says)
 
 
 def _says(view: Any, method: str) -> str:
     """The docstring of the class that a method is for: the base of one that only adds another method to it."""
     others = {name for name in ("get", "post", "put", "patch", "delete") if name in vars(view)} - {method.lower()}
     described = view if method.lower() in vars(view) or not others else view.__base__
-    return getdoc(described) or ""
+    return cleandoc(described.__doc__ or "")
