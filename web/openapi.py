@@ -22,8 +22,8 @@ _TAGS = dict(zip((*SCOPES, None), ("Sending", "Asking", "Administration", "Proce
 _ABOUT = """\
 Events are sent as JSON, answers are JSON; what is not known is null. Times are RFC 3339, or integer epoch milliseconds
 where they are asked for. Errors are problems of RFC 9457 and name the field at fault. Parameters that are not known,
-or given twice, are refused; an empty one counts as not given. With `STREAMLENS_AUTH=keys` a key has to have the scope that is named with a route;
-a tenant's key means its tenant. More fields may come; none goes."""
+or given twice, are refused; an empty one counts as not given. With `STREAMLENS_AUTH=keys` a key has to have the scope
+that is named with a route, and a tenant's key means its tenant. More fields may come; none goes."""
 _STATUSES = {
     400: "Something in the body or a parameter is wrong",
     401: "No key, or not a valid one",
