@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -311,13 +310,10 @@ async def test_the_end_waits_for_those_that_are_here(wire: Wire, slow_log: tuple
     assert len(wire.written()) == 1
 
 
-async def test_a_port_in_use_is_named() -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with pytest.raises(BadSetting, match=f"STREAMLENS_OTLP_GRPC_PORT: can't serve on 127.0.0.1:{port}"):
-            Receiver(Settings(), port)
+async def test_a_port_is_not_shared(wire: Wire) -> None:
+    port = wire.receiver.port
+    with pytest.raises(BadSetting, match=f"STREAMLENS_OTLP_GRPC_PORT: can't serve on 127.0.0.1:{port}"):
+        Receiver(Settings(), port)
 
 
 async def test_other_methods_do_not_exist(wire: Wire) -> None:
