@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from streamlens.otlp.messages import JSON, PROTOBUF, TRACES, Signal
 
@@ -72,7 +71,7 @@ GOOD: dict[str, Callable[[str], dict[str, Any]]] = {
 """A request with one good item of a tenant, by path."""
 
 
-def many(count: int) -> ExportTraceServiceRequest:
+def many(count: int, form: str) -> bytes:
     """A request with so many ordinary chat spans, for measuring."""
     said = {
         "gen_ai.provider.name": "openai",
@@ -84,9 +83,7 @@ def many(count: int) -> ExportTraceServiceRequest:
         "gen_ai.input.messages": "x" * 200,
     }
     spans = [span(number + 1, said | {"gen_ai.response.id": f"chatcmpl-{number:024}"}) for number in range(count)]
-    request = ExportTraceServiceRequest()
-    request.ParseFromString(encoded(TRACES, PROTOBUF, traces(*spans)))
-    return request
+    return encoded(TRACES, form, traces(*spans))
 
 
 def _any_value(value: Any) -> dict[str, Any]:

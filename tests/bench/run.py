@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import uvloop
 
-from bench import failover, footprint, ingest, latency, pipeline, query, recovery
+from bench import failover, footprint, ingest, latency, pipeline, query, recovery, spans
 from bench.ground import Ground
 from bench.options import Options
 from bench.report import Report
@@ -22,6 +22,7 @@ PARTS = {
     "series": pipeline.series,
     "local": pipeline.local,
     "ingest": ingest.ingest,
+    "spans": spans.spans,
     "latency": latency.latency,
     "recovery": recovery.recovery,
     "failover": failover.failover,
