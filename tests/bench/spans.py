@@ -15,6 +15,7 @@ from otlp_messages import many
 from streamlens.keys import ANYONE
 from streamlens.log import TP, Record
 from streamlens.otlp.messages import JSON, PROTOBUF, TRACES, decode
+from streamlens.process import _spare_the_collector
 from streamlens.settings import Settings
 from web.arrival import Arrival
 from web.otlp import take
@@ -43,6 +44,7 @@ class _Log:
 async def spans(_: Ground, report: Report, options: Options) -> None:
     """The same request again and again, in both forms."""
     batches = options.events(_BATCHES)
+    _spare_the_collector()  # as the server does
     for _run in range(options.runs):
         for name, form, parse in _PARSERS:
             body, log = many(_BATCH, form), _Log()
