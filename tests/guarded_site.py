@@ -77,7 +77,8 @@ async def guarded(tmp_path: Path, store: PostgresStore) -> AsyncIterator[Guarded
             await create_project(connection, tenant_id, "A shop")
     made = Guarded()
     await made.keys.refresh()
-    async with serving(tmp_path, pool=store.pool, keys=made.keys, settings=Settings(auth="keys")) as site:
+    given = {"settings": Settings(auth="keys"), "clock_us": lambda: NOON + MINUTE}
+    async with serving(tmp_path, pool=store.pool, keys=made.keys, **given) as site:
         made.site = site
         await _write_letters(site, store)
         yield made
@@ -87,10 +88,12 @@ def _rows(tenant_id: str) -> list[Any]:
     """One of each table."""
     key, scores, version = tenant_id.encode(), Scores(), (1, 1)
     scores.add(0.5, None)
+    failed = cell([1000], errors=1, error_types={"timeout": 1})
     return [
-        metric(tenant_id=tenant_id),
+        metric(failed, tenant_id=tenant_id, route=f"/{tenant_id}"),
         booked(tenant_id=tenant_id, received=1),
         FacetRow(tenant_id, "region", "eu", NOON, MINUTE, cell([1000]), 1, False, version),
+        FacetRow(tenant_id, "provider", tenant_id, NOON, MINUTE, cell([1000]), 1, False, version),
         EvaluationRow(b"e" + key, tenant_id, "/chat", "gpt-5", "truth", NOON, MINUTE, scores, 1, False, version),
         TallyRow(b"s" + key, tenant_id, "log", "api", "INFO", NOON, MINUTE, Tally(1), version),
         KeptRow(

@@ -53,6 +53,10 @@ STREAMS = ("/v1/live",)
 """Answers without an end; `test_web_live.py` has whose rows are in them."""
 
 
+NAMELESS = ("/api/v1/analytics/dashboard", "/api/v1/analytics/requests/timeseries")
+"""Answers with numbers alone; `test_web_analytics.py` has whose they are."""
+
+
 def test_the_table_has_every_route_and_no_other() -> None:
     registered = {(m, path) for path, view in app.web.views.items() for m in view.get_methods() - {"HEAD"}}
     assert set(ROUTES) == registered

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 import streamlens.listener
@@ -21,6 +22,7 @@ from streamlens.live import Live
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Record, TopicSpec
 from streamlens.topics import METRICS
+from web.metricsrow import MetricsRow
 from web_server import PARTITIONS, Site, serving
 
 __all__ = ["guarded"]
@@ -58,6 +60,7 @@ async def test_a_changed_row_comes_as_it_stands_in_the_topic(site: Site) -> None
             await change(site.log, f"/{partition}", partition=partition)
             told = await stream.until("rows")
             (row,) = told.data["metrics"]
+            msgspec.convert(row, type=MetricsRow)  # the row of `/v1/metrics`, no field more or less
             assert (row["tenant_id"], row["route"], row["requests"]) == ("acme", f"/{partition}", 1)
             assert (row["window_start"], row["estimated_cost_usd"]) == ("2026-11-18T12:00:00Z", None)
 

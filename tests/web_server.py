@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 from aiohttp import web as aiohttp_web
 
+import web.analytics
 import web.calls
 import web.dlq
 import web.experiments
@@ -23,6 +24,7 @@ import web.projects
 import web.prometheus
 import web.query
 import web.reference
+import web.status  # noqa: F401
 import web.visits  # noqa: F401
 from streamlens.app import app
 from streamlens.live import Live

@@ -11,7 +11,8 @@ from faust.web import View
 from streamlens.app import app
 from streamlens.listener import Event, Listener
 from web.access import admit, need_of
-from web.parameters import Parameters
+from web.asked import Asked, read
+from web.contract import declares
 from web.problem import Problem
 from web.services import current
 
@@ -32,8 +33,9 @@ _VERSION = version("streamlens")
 class LiveRows(View):
     """The changed rows of a tenant, or of all, until the client goes."""
 
+    @declares(query=Asked, kinds=("text/event-stream",))
     async def get(self, request: web.Request, **_: Any) -> web.StreamResponse:
-        tenant_id = Parameters(request, ("tenant_id",)).name("tenant_id")
+        tenant_id = read(Asked, request).tenant_id
         since = request.headers.get("Last-Event-ID", "")
         response = web.StreamResponse(headers=_HEADERS)
         response.content_type, response.charset = "text/event-stream", "utf-8"
