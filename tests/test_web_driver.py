@@ -74,7 +74,7 @@ async def test_every_answer_has_safe_headers(site: Site, path: str) -> None:
     headers = (await site.http.get(path)).headers
     assert headers["Server"] == "StreamLens"
     assert headers["X-Content-Type-Options"] == "nosniff"
-    assert "default-src 'self'" in headers["Content-Security-Policy"]
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert "unsafe" not in headers["Content-Security-Policy"]
 
 

@@ -1,5 +1,6 @@
-"""The page at `/`: whole, from this host alone, and cheap to ask for again."""
+"""The page at `/`: whole, from this host alone, small, and cheap to ask for again. What it does: tests/browser."""
 
+import gzip
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +8,11 @@ from pathlib import Path
 import pytest
 
 from web_server import Site, serving
+
+STATIC = Path(__file__).parents[1] / "web/static"
+FILES = sorted(path.name for path in STATIC.iterdir())
+OURS = [name for name in FILES if not name.startswith("uplot-")]
+FIRST_LOAD_BYTES = 150_000
 
 
 @pytest.fixture
@@ -22,25 +28,80 @@ async def test_everything_the_page_refers_to_is_there_and_ours(site: Site) -> No
     links = re.findall(r'(?:href|src)="([^"]+)"', page)
     assert len(links) > 8
     for link in links:
-        assert link.startswith("/"), link
-        if not link.startswith("/v1/"):
+        assert link.startswith(("/", "#")), link
+        if link.startswith("/static/"):
             assert (await site.http.get(link)).status == 200, link
 
 
-async def test_nothing_needs_more_than_the_policy_allows(site: Site) -> None:
-    page = await (await site.http.get("/")).text()
-    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", page)
-    for name in ("page.js", "page.css", "icon.svg"):
-        text = await (await site.http.get(f"/static/{name}")).text()
-        assert not re.search(r"https?://(?!www\.w3\.org/)", text), name
-        assert "innerHTML" not in text and "eval(" not in text, name
+@pytest.mark.parametrize("name", [name for name in OURS if name.endswith(".js")])
+def test_modules_import_what_exists(name: str) -> None:
+    text = (STATIC / name).read_text("utf-8")
+    for names, module in re.findall(r'(?m)^import \{ ([^}]+) \} from "\./([^"]+)";', text):
+        exported = set(
+            re.findall(
+                r"(?m)^export (?:async )?(?:const|function\*?|class) (\w+)", (STATIC / module).read_text("utf-8")
+            )
+        )
+        assert set(names.split(", ")) <= exported, module
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nothing_needs_more_than_the_policy_allows(name: str) -> None:
+    text = (STATIC / name).read_text("utf-8")
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text)
+    for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "@import"):
+        assert word not in text, word
+    if name.endswith(".html"):
+        assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", text)
+    elif name.endswith(".js"):
+        assert not re.search(r"\bstyle:|\"style\"", text)
+
+
+async def test_the_first_load_is_small(site: Site) -> None:
+    sizes = {}
+    for path in ("/", *(f"/static/{name}" for name in FILES if not name.endswith(".txt"))):
+        answer = await site.http.get(path, headers={"Accept-Encoding": "gzip"})
+        sizes[path] = int(answer.headers["Content-Length"])
+    assert sum(sizes.values()) < FIRST_LOAD_BYTES, sizes
+
+
+def test_the_chart_library_has_its_version_and_licence() -> None:
+    (library,) = (name for name in FILES if name.startswith("uplot-") and name.endswith(".js"))
+    version = library.removeprefix("uplot-").removesuffix(".min.js")
+    assert f"v{version}" in (STATIC / library).read_text("utf-8")[:80]
+    assert "MIT" in (STATIC / f"uplot-{version}.LICENSE.txt").read_text("utf-8")
+
+
+ENCODINGS = [
+    ("gzip, deflate, br", "gzip"),
+    ("br;q=1.0, GZIP;q=0.8", "gzip"),
+    ("gzip;q=0", None),
+    ("gzip; q=0.000", None),
+    ("identity", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("accepted", "encoding"), ENCODINGS)
+async def test_files_are_compressed_for_those_who_take_it(site: Site, accepted: str, encoding: str | None) -> None:
+    path = "/static/page.js"
+    answer = await site.http.get(path, headers={"Accept-Encoding": accepted}, auto_decompress=False)
+    body = await answer.read()
+    assert answer.headers.get("Content-Encoding") == encoding
+    assert answer.headers["Vary"] == "Accept-Encoding"
+    assert (gzip.decompress(body) if encoding else body) == (STATIC / "page.js").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("name", "content_type"), [("page.js", "text/javascript"), ("page.css", "text/css"), ("icon.svg", "image/svg+xml")]
 )
 async def test_files_have_their_type_and_an_entity_tag(site: Site, name: str, content_type: str) -> None:
-    answer = await site.http.get(f"/static/{name}")
-    assert (answer.status, answer.content_type) == (200, content_type)
-    again = await site.http.get(f"/static/{name}", headers={"If-None-Match": answer.headers["ETag"]})
-    assert (again.status, await again.read()) == (304, b"")
+    tags = set()
+    for encoding in ("gzip", "identity"):
+        headers = {"Accept-Encoding": encoding}
+        answer = await site.http.get(f"/static/{name}", headers=headers)
+        assert (answer.status, answer.content_type) == (200, content_type)
+        tags.add(answer.headers["ETag"])
+        again = await site.http.get(f"/static/{name}", headers={**headers, "If-None-Match": answer.headers["ETag"]})
+        assert (again.status, await again.read()) == (304, b"")
+    assert len(tags) == 2

@@ -28,8 +28,12 @@ log = structlog.get_logger()
 SHUTDOWN_TIMEOUT_S = 2
 """How long open connections may hold up the end; Faust's 60 s would outlast every supervisor's patience."""
 
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
     "Server": "StreamLens",
     "X-Content-Type-Options": "nosniff",

@@ -1,81 +1,182 @@
-// Polls the newest rows each second and says plainly what it sees: live, stale, empty, or out of reach.
+// The page's course: what the URL says is asked, drawn, and asked again when the live stream says that it has changed.
 
-const POLL_MS = 1000;
-const STALE_MS = 5000;
-const [tenant, state, rows, empty, example] = ["tenant", "state", "rows", "empty", "example"].map((id) => document.getElementById(id));
-const number = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
-const money = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 6 });
-let answeredAt = 0;
+import { ApiError, ask, key, setKey } from "./api.js";
+import { breakdown } from "./breakdown.js";
+import { calls } from "./calls.js";
+import { cost } from "./cost.js";
+import { h, show } from "./dom.js";
+import { errors } from "./errors.js";
+import { experiments } from "./experiments.js";
+import { second } from "./format.js";
+import { listen } from "./input.js";
+import { follow } from "./live.js";
+import { overview } from "./overview.js";
+import { problem } from "./panel.js";
+import { pipeline } from "./pipeline.js";
+import { sessions } from "./sessions.js";
+import { signIn, welcome } from "./start.js";
+import { startTheme } from "./theme.js";
+import { link, onChange, RANGES, span, state } from "./url.js";
+import { users } from "./users.js";
 
-async function get(path) {
-  const response = await fetch(path, { signal: AbortSignal.timeout(POLL_MS * 8) });
-  const body = await response.json();
-  if (!response.ok) throw new Error(body.detail ?? response.statusText);
-  return body;
-}
+const VIEWS = { overview, breakdown, errors, cost, experiments, users, calls, sessions, pipeline };
+const PAUSE_MS = 1000; // between two looks, at least
+const POLL_MS = 3000; // without a stream
+const QUIET_MS = 15_000; // with one: time goes on even when nothing changes
+const TENANTS_MS = 30_000;
+const LATE_MS = 5000; // a look that fails for so long makes the page stale
 
-const shown = (value, format = number) => (value == null ? "–" : format.format(value));
+const element = (id) => document.getElementById(id);
+const page = {
+  tenants: [], tenantsAt: 0, // what the picker offers
+  shown: "", // the view, tenant and time that stand on the page
+  good: 0, // when the last answer came
+  stream: "starting", // open, closed, stale
+  looking: null, // the look under way
+  due: 0, timer: 0,
+  follower: null, followed: null,
+};
 
-function draw(row) {
-  const cells = [
-    [new Date(row.window_start).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })],
-    [row.tenant_id], [row.route], [row.model],
-    [shown(row.requests), "n"],
-    [shown(row.errors), row.errors ? "n bad" : "n"],
-    [shown(row.p50_latency_ms), "n"], [shown(row.p95_latency_ms), "n"],
-    [shown(row.prompt_tokens), "n"], [shown(row.completion_tokens), "n"],
-    [shown(row.estimated_cost_usd, money), "n"],
-  ];
-  const line = document.createElement("tr");
-  for (const [text, kind = ""] of cells) {
-    const cell = line.insertCell();
-    cell.textContent = cell.title = text;
-    cell.className = kind;
-  }
-  return line;
-}
-
-function tell(kind, text) {
-  if (state.textContent === text) return; // a screen reader would say it again
-  state.dataset.state = kind;
-  state.textContent = text;
-}
-
-async function refresh() {
-  const query = new URLSearchParams({ limit: 60, tenant_id: tenant.value });
+/** Ask all that the view shows, and draw it. A change of the URL ends a look that is under way. */
+async function look() {
+  const [began, now] = [Date.now(), state()];
+  const view = VIEWS[now.view] ?? overview;
+  const looking = (page.looking = new AbortController());
+  const during = span();
+  const shown = JSON.stringify([now.view, now.tenant, now.range, now.from, now.to]);
+  if (page.shown !== shown) element("view").setAttribute("aria-busy", "true");
+  const at = {
+    state: now,
+    span: during,
+    // Every question has the page's tenant and time, unless it says otherwise.
+    ask: (path, query) => ask(path, { tenant_id: now.tenant, from: during.from, to: during.to, ...query }, looking.signal),
+  };
   try {
-    const { metrics } = await get(`/v1/metrics?${query}`);
-    answeredAt = Date.now();
-    rows.replaceChildren(...metrics.map(draw));
-    empty.hidden = metrics.length > 0;
-    tell("live", "live");
+    await listTenants(looking.signal);
+    const data = page.tenants.length || now.view === "pipeline" ? await view.load(at) : null;
+    if (looking.signal.aborted) return;
+    show(element("view"), data ? view.draw(data, at) : welcome());
+    if (page.shown !== shown) document.title = `${view.title} – StreamLens`;
+    page.shown = shown;
+    page.good = Date.now();
+    element("view").removeAttribute("aria-busy");
+    document.body.classList.remove("closed", "stale");
   } catch (error) {
-    const age = Date.now() - answeredAt;
-    if (answeredAt && age < STALE_MS) return;
-    const since = answeredAt ? `stale since ${new Date(answeredAt).toLocaleTimeString()}: ` : "";
-    tell(answeredAt ? "stale" : "error", `${since}${error.message} – see /ready; trying again`);
+    if (looking.signal.aborted) return;
+    failed(error, shown);
+  } finally {
+    if (page.looking === looking) {
+      page.looking = null;
+      const pause = Math.max(PAUSE_MS, 4 * (Date.now() - began)); // long questions are asked less often
+      page.due = Date.now() + pause;
+      schedule(page.changed ? pause : page.stream === "open" ? Math.max(pause, QUIET_MS) : Math.max(pause, POLL_MS));
+      page.changed = false;
+    }
+    tell();
   }
 }
 
-async function listTenants() {
-  const { tenants } = await get("/v1/tenants");
-  const known = new Set([...tenant.options].map((option) => option.value));
-  for (const entry of tenants) {
-    const name = typeof entry === "string" ? entry : entry.tenant_id;
-    if (!known.has(name)) tenant.add(new Option(name, name));
+function failed(error, shown) {
+  element("view").removeAttribute("aria-busy");
+  if (error instanceof ApiError && error.status === 401) return locked(error);
+  if (!(error instanceof ApiError)) console.error(error);
+  // Numbers that were right a moment ago are better than none, as long as they say how old they are.
+  if (page.shown === shown && error instanceof ApiError && page.good) document.body.classList.toggle("stale", Date.now() - page.good > LATE_MS);
+  else {
+    show(element("view"), problem(error));
+    page.shown = "";
+    page.good = 0;
   }
+  page.failure = error;
 }
 
-async function every(ms, action) {
-  for (;;) {
-    if (!document.hidden) await action().catch(() => {});
-    await new Promise((resume) => setTimeout(resume, ms));
-  }
+function locked(error) {
+  document.body.classList.add("closed");
+  page.follower?.abort();
+  page.followed = null;
+  page.shown = "";
+  show(element("view"), signIn(key() ? error.message : ""));
 }
 
-const call = { request_id: "r-1", tenant_id: "acme", route: "chat", model: "gpt-4o-mini", timestamp: 0, latency_ms: 420, prompt_tokens: 350, completion_tokens: 90 };
-const sent = JSON.stringify(call).replace('"timestamp":0', `"timestamp":'$(date +%s)000'`);
-example.textContent = `curl ${location.origin}/v1/llm/call -H 'Content-Type: application/json' \\\n  -d '${sent}'`;
-tenant.addEventListener("change", refresh);
-every(POLL_MS, refresh);
-every(POLL_MS * 10, listTenants);
+async function listTenants(signal) {
+  if (Date.now() - page.tenantsAt < TENANTS_MS && page.tenants.length) return;
+  const { tenants } = await ask("/v1/tenants", {}, signal);
+  page.tenants = tenants.map(({ tenant_id: name }) => name);
+  page.tenantsAt = Date.now();
+}
+
+/** The parts around the view: where one is, and how live it is. */
+function frame() {
+  const now = state();
+  show(element("views"), Object.entries(VIEWS).map(([name, { title }]) =>
+    h("a", { href: link({ view: name }), "aria-current": name === now.view ? "page" : null }, title)));
+  const names = now.tenant && !page.tenants.includes(now.tenant) ? [now.tenant, ...page.tenants] : page.tenants;
+  show(element("tenant"), [["", page.tenants.length === 1 && key() ? page.tenants[0] : "All tenants"], ...names.map((name) => [name, name])]
+    .map(([value, text]) => h("option", { value, selected: value === now.tenant }, text)));
+  show(element("ranges"), Object.keys(RANGES).map((name) =>
+    h("a", { href: link({ range: name, from: "", to: "", page: "", cursor: "" }), "aria-current": !now.from && name === now.range ? "true" : null }, name)),
+  now.from && h("a", { href: link({ from: "", to: "" }), "aria-current": "true", title: `${now.from} to ${now.to}` }, "chosen ✕"));
+  element("leave").hidden = !key();
+}
+
+/** Say how live the page is, in words that change only when it does. */
+function tell() {
+  const stale = document.body.classList.contains("stale");
+  const [kind, text] = document.body.classList.contains("closed") ? ["closed", "signed out"]
+    : stale ? ["stale", `stale since ${second(page.good)}: ${page.failure?.message ?? ""}`]
+      : !page.good ? ["starting", page.failure ? "no answer" : "loading"]
+        : page.stream === "stale" ? ["stale", "the server has no new numbers now"]
+          : page.stream === "open" ? ["live", "live"] : ["polling", `polling every ${POLL_MS / 1000} s`];
+  const status = element("state");
+  if (status.dataset.state !== kind) status.dataset.state = kind;
+  if (status.textContent !== text) status.textContent = text;
+  frame();
+}
+
+function schedule(ms) {
+  clearTimeout(page.timer);
+  page.timer = setTimeout(() => (document.hidden ? schedule(PAUSE_MS) : page.looking || look()), ms);
+}
+
+/** Something has changed: look as soon as the pause is over. */
+function changed() {
+  if (page.looking) page.changed = true;
+  else schedule(Math.max(0, page.due - Date.now()));
+}
+
+/** The URL has changed: look at once. */
+function moved() {
+  page.looking?.abort();
+  page.looking = null;
+  page.failure = null;
+  frame();
+  followTenant();
+  look();
+}
+
+function followTenant() {
+  const { tenant } = state();
+  if (page.followed === tenant) return;
+  page.follower?.abort();
+  page.follower = new AbortController();
+  page.followed = tenant;
+  follow(tenant, (kind) => {
+    if (kind !== "rows") page.stream = kind;
+    else page.stream = "open";
+    tell();
+    if (kind !== "closed") changed();
+  }, page.follower.signal);
+}
+
+element("leave").addEventListener("click", () => {
+  setKey(null);
+  page.tenants = [];
+  page.tenantsAt = 0;
+  page.followed = null;
+  moved();
+});
+document.addEventListener("visibilitychange", () => !document.hidden && changed());
+listen({ signedIn: () => { document.body.classList.remove("closed"); page.followed = null; page.tenantsAt = 0; moved(); } });
+startTheme();
+onChange(moved);
+moved();
