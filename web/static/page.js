@@ -21,15 +21,16 @@ import { users } from "./users.js";
 
 const VIEWS = { overview, breakdown, errors, cost, experiments, users, calls, sessions, pipeline };
 const PAUSE_MS = 1000; // between two looks, at least
-const POLL_MS = 3000; // without a stream
+const POLL_MS = 2000; // without a stream
 const QUIET_MS = 15_000; // with one: time goes on even when nothing changes
 const TENANTS_MS = 30_000;
-const LATE_MS = 5000; // a look that fails for so long makes the page stale
+const LATE_MS = 3000; // a look that fails for so long makes the page stale
 
 const element = (id) => document.getElementById(id);
 const page = {
   tenants: [], tenantsAt: 0, // what the picker offers
   shown: "", // the view, tenant and time that stand on the page
+  data: null, // what it was drawn from, and which question that answers
   good: 0, // when the last answer came
   stream: "starting", // open, closed, stale
   looking: null, // the look under way
@@ -55,7 +56,8 @@ async function look() {
     await listTenants(looking.signal);
     const data = page.tenants.length || now.view === "pipeline" ? await view.load(at) : null;
     if (looking.signal.aborted) return;
-    show(element("view"), data ? view.draw(data, at) : welcome());
+    page.data = data && { of: question(now), draw: (state) => view.draw(data, { ...at, state }) };
+    show(element("view"), data ? page.data.draw(now) : welcome());
     if (page.shown !== shown) document.title = `${view.title} – StreamLens`;
     page.shown = shown;
     page.good = Date.now();
@@ -83,6 +85,7 @@ function failed(error, shown) {
   // Numbers that were right a moment ago are better than none, as long as they say how old they are.
   if (page.shown === shown && error instanceof ApiError && page.good) document.body.classList.toggle("stale", Date.now() - page.good > LATE_MS);
   else {
+    page.data = null;
     show(element("view"), problem(error));
     page.shown = "";
     page.good = 0;
@@ -95,6 +98,7 @@ function locked(error) {
   page.follower?.abort();
   page.followed = null;
   page.shown = "";
+  page.data = null;
   show(element("view"), signIn(key() ? error.message : ""));
 }
 
@@ -144,8 +148,12 @@ function changed() {
   else schedule(Math.max(0, page.due - Date.now()));
 }
 
-/** The URL has changed: look at once. */
+/** The state without what only orders and turns what was answered. */
+const question = (now) => JSON.stringify(Object.entries(now).filter(([name]) => !/^q$|sort$|page$/.test(name)));
+
+/** The URL has changed: look at once. What was answered already needs no waiting. */
 function moved() {
+  if (page.data?.of === question(state())) show(element("view"), page.data.draw(state()));
   page.looking?.abort();
   page.looking = null;
   page.failure = null;

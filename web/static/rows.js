@@ -10,7 +10,7 @@ import { link } from "./url.js";
 /** A table of rows grouped by `by`: a route, model, facet or tenant. `top`: only so many, the busiest. */
 export function grouped(rows, by, { state, top, tenants, name = "" }) {
   if (!rows.length) return empty("No calls in this time", "Choose a longer time above, or all tenants.");
-  const label = by === "tenant" ? "tenant_id" : ["route", "model"].includes(by) ? by : "value";
+  const label = { tenant: "tenant_id", route: "route", "route,model": "route", model: "model" }[by] ?? "value";
   const most = Math.max(...rows.map((row) => row.requests));
   const usual = rows.reduce((sum, row) => sum + row.errors, 0) / rows.reduce((sum, row) => sum + row.requests, 0);
   const shown = top ? [...rows].sort((a, b) => b.requests - a.requests).slice(0, top) : rows;

@@ -20,7 +20,7 @@ export function link(changes) {
   const now = state();
   const base = "view" in changes ? Object.fromEntries(KEPT.map((name) => [name, now[name]])) : now;
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries({ ...base, ...changes })) {
+  for (const [name, value] of Object.entries({ view: now.view, ...base, ...changes })) {
     if (value != null && value !== "" && value !== DEFAULTS[name]) query.set(name, value);
   }
   return `?${query}`;
