@@ -14,6 +14,7 @@ FAR = "x" * 257
 BAD = [
     ("/v1/metrics?step=2m", "step"),
     ("/v1/metrics?step=1M", "step"),
+    ("/v1/metrics?step=all", "from"),
     ("/v1/metrics?group_by=tenant", "group_by"),
     ("/v1/metrics?group_by=route,route", "group_by"),
     ("/v1/metrics?group_by=route,none", "group_by"),
@@ -100,6 +101,15 @@ QUERIES = [
     ("?step=1d&group_by=route&tenant_id=acme", ["00:00 acme /chat", "00:00 acme /search"]),
     ("?step=5m&group_by=model,route&tenant_id=acme", ["12:00 acme /chat", "12:00 acme /search"]),
 ]
+
+
+async def test_the_whole_time_is_one_row_of_each_group(site: Site) -> None:
+    first, last = "2026-11-17T23:59:00Z", "2026-11-18T12:30:00Z"
+    body = await (await site.http.get(f"/v1/metrics?step=all&group_by=none&from={first}&to={last}")).json()
+    assert [(row["tenant_id"], row["requests"]) for row in body["metrics"]] == [("acme", 3), ("böse & co", 1)]
+    assert {(row["window_start"], row["window_end"]) for row in body["metrics"]} == {(first, last)}
+    minute = await (await site.http.get("/v1/metrics?tenant_id=b%C3%B6se+%26+co")).json()
+    assert body["metrics"][1]["p95_latency_ms"] == minute["metrics"][0]["p95_latency_ms"]
 
 
 @pytest.mark.parametrize(("query", "rows"), QUERIES)

@@ -15,7 +15,7 @@ from streamlens.errors import BadSetting, Unavailable
 from streamlens.facets import FACETS
 from streamlens.postgres import queries
 from streamlens.postgres.queries import MINUTE_US, SERIES
-from web.asked import Asked, KeysTenant, Limit, Name, Spanned, Step, reads
+from web.asked import STEPS_US, Asked, KeysTenant, Limit, Name, Spanned, reads
 from web.contract import Answer, Time, asks
 from web.metricsrow import MetricsRow
 from web.otlp import ExportedMetrics
@@ -25,6 +25,9 @@ from web.services import current
 
 ANSWER_S = 8.0
 """Longest time a question may take; above the timeout of a statement, so that the server gives up first."""
+
+WHOLE_US = 36_525 * 86_400_000_000
+"""The step that no time leaves: all windows of a question are one."""
 
 _T = TypeVar("_T")
 log = structlog.get_logger()
@@ -43,12 +46,21 @@ _GROUPED = reads(
 )
 
 
+_STEPS_US = {**STEPS_US, "all": WHOLE_US}
+_STEP = reads(
+    lambda asked, field: asked.choice(field, _STEPS_US, ""),
+    "Of windows; `all` (with `from`) is one row of the whole time",
+    type="string",
+    enum=[*_STEPS_US],
+)
+
+
 class MetricsAsked(Spanned, frozen=True, kw_only=True):
     """Which rows, and what they are summed up over."""
 
     route: Name | None = None
     model: Name | None = None
-    step_us: Step = msgspec.field(default=MINUTE_US, name="step")
+    step_us: Annotated[int, _STEP] = msgspec.field(default=MINUTE_US, name="step")
     group_by: Annotated[tuple[str, ...], _GROUPED] = SERIES
     limit: Limit = 60
 
@@ -75,6 +87,9 @@ class Metrics(ExportedMetrics):
         if facet and (asked.route or asked.model):
             at_fault = "route" if asked.route else "model"
             raise Problem(400, "facets are counted over all routes and models", field=at_fault)
+        whole = asked.step_us == WHOLE_US
+        if whole and asked.from_us is None:
+            raise Problem(400, "required with the step `all`", field="from")
         rows = await answered(
             queries.metrics(
                 current().pool,
@@ -89,6 +104,10 @@ class Metrics(ExportedMetrics):
                 limit=asked.limit,
             )
         )
+        if whole:
+            until_us = current().clock_us() if asked.to_us is None else asked.to_us
+            time = {"window_start": queries.moment(asked.from_us), "window_end": queries.moment(until_us)}
+            rows = [row | queries.plain(time) for row in rows]
         return {"metrics": rows, "count": len(rows)}
 
 
