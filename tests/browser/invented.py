@@ -181,7 +181,8 @@ def answer(path: str, asked: dict[str, str]) -> Any:
             for name, n in (("openai", 3720), ("anthropic", 930), ("google", 744))
         ]},
         "/api/v1/analytics/errors": {"errors": [
-            {"error_type": name, "count": n, "share": n / 243, "last_seen": _minute(at), "routes": ["agent/plan", "chat"],
+            {"error_type": name, "count": n, "share": n / 243, "last_seen": _minute(at),
+             "routes": ["agent/plan", "chat"],
              "models": ["gpt-4o", "gpt-4o-mini", "claude-sonnet-4-5", "gemini-2.5-flash"]}
             for at, (name, n) in enumerate(zip(TYPES, (120, 70, 30, 15, 8), strict=True))
         ], "total": 243, "error_rate": 243 / 6200},

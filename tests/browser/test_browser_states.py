@@ -1,4 +1,4 @@
-"""When there is nothing to show, or nobody answers: the page says what it sees and what to do, and goes on by itself."""
+"""With nothing to show, or nobody to answer: the page says what it sees and what to do, and goes on by itself."""
 
 import json
 import re

@@ -133,7 +133,8 @@ async def test_the_first_load_is_small_quick_and_ours(visit: Visit) -> None:
     await expect(page.locator("main")).not_to_have_attribute("aria-busy", "true")
     loads = await page.evaluate(
         """() => [performance.getEntriesByType("navigation")[0], ...performance.getEntriesByType("resource")]
-             .filter(({ name }) => !/\\/v1\\//.test(name)).map(({ name, transferSize, responseEnd }) => [name, transferSize, responseEnd])"""
+             .filter(({ name }) => !/\\/v1\\//.test(name))
+             .map(({ name, transferSize, responseEnd }) => [name, transferSize, responseEnd])"""
     )
     assert sum(size for _, size, _ in loads) < 150_000, loads
     assert max(end for *_, end in loads) < 1000, loads

@@ -3,6 +3,10 @@
 const KEY = "streamlens-key";
 const PATIENCE_MS = 10_000;
 
+/** What a question leaves out of the page's time and tenant, which it has otherwise. */
+export const ALWAYS = { from: "", to: "" };
+export const EVERYTHING = { ...ALWAYS, tenant_id: "" };
+
 export class ApiError extends Error {
   /** `status` 0: there was no answer at all. */
   constructor(status, detail, path) {

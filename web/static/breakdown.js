@@ -1,6 +1,6 @@
 // Calls by anything that they are counted by: route, model, tenant, or a facet.
 
-import { part } from "./api.js";
+import { EVERYTHING, part } from "./api.js";
 import { h } from "./dom.js";
 import { count } from "./format.js";
 import { answered, panel, search, select } from "./panel.js";
@@ -16,7 +16,7 @@ export const breakdown = {
     const by = at.state.by in LABELS ? at.state.by : "route";
     const [rows, status] = await Promise.all([
       part(at.ask("/v1/metrics", { step: "all", group_by: GROUPS[by] ?? by, limit: MOST })),
-      part(at.ask("/api/v1/status")),
+      part(at.ask("/api/v1/status", EVERYTHING)),
     ]);
     return { by, rows, facets: status.value?.settings?.facets };
   },

@@ -1,6 +1,6 @@
 // Recent calls that are kept whole: all errors, the slowest, and a sample; and everything about one of them.
 
-import { part } from "./api.js";
+import { ALWAYS, part } from "./api.js";
 import { h } from "./dom.js";
 import { figure, time } from "./format.js";
 import { answered, empty, panel, search, select } from "./panel.js";
@@ -44,7 +44,7 @@ export const calls = {
 /** The answer about the call that the URL names, or null. */
 export function oneCall(at) {
   const { call, of } = at.state;
-  return call ? part(at.ask(`/v1/calls/${encodeURIComponent(call)}`, { tenant_id: of, from: "", to: "" })) : null;
+  return call ? part(at.ask(`/v1/calls/${encodeURIComponent(call)}`, { tenant_id: of, ...ALWAYS })) : null;
 }
 
 /** A table of calls; its rows open one of them in the view that is shown. */

@@ -1,6 +1,6 @@
 // What calls cost: over time, by model with where the price is from, and by provider; and what has no price.
 
-import { part } from "./api.js";
+import { EVERYTHING, part } from "./api.js";
 import { bar, timeChart } from "./chart.js";
 import { h } from "./dom.js";
 import { figure, money } from "./format.js";
@@ -16,7 +16,7 @@ export const cost = {
       part(at.ask("/api/v1/analytics/requests/timeseries", { step: at.span.step })),
       part(at.ask("/v1/metrics", { step: "all", group_by: "model", limit: 2000 })),
       part(at.ask("/api/v1/analytics/providers")),
-      part(at.ask("/api/v1/status")),
+      part(at.ask("/api/v1/status", EVERYTHING)),
     ]);
     return { points, models, providers, status };
   },

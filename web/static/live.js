@@ -43,7 +43,7 @@ async function read(tenant, place, on, signal) {
       timer = setTimeout(() => silence.abort(), SILENCE_MS);
     })) {
       if (event.id) place.id = event.id;
-      on({ hello: "open", stale: "stale" }[event.event] ?? "rows");
+      if (event.event) on({ hello: "open", stale: "stale" }[event.event] ?? "rows");
     }
   } finally {
     clearTimeout(timer);
@@ -65,7 +65,7 @@ export async function* events(body, heard = () => {}) {
       for (const line of lines) {
         const [, name, content] = /^([^:]*):? ?(.*)$/.exec(line);
         if (line === "") {
-          if (event.event || event.data) yield event;
+          yield event;
           event = {};
         } else if (name) event[name] = content;
       }

@@ -49,7 +49,7 @@ async function look() {
   const at = {
     state: now,
     span: during,
-    // Every question has the page's tenant and time, unless it says otherwise.
+    // Every question has the page's tenant and time, unless it says otherwise (ALWAYS, EVERYTHING).
     ask: (path, query) => ask(path, { tenant_id: now.tenant, from: during.from, to: during.to, ...query }, looking.signal),
   };
   try {

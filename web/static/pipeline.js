@@ -1,6 +1,6 @@
 // Whether the numbers can be trusted: the parts of this server, how far it is behind, the ledger, and what was refused.
 
-import { part } from "./api.js";
+import { EVERYTHING, part } from "./api.js";
 import { h } from "./dom.js";
 import { count, figure, minute, time } from "./format.js";
 import { answered, empty, panel } from "./panel.js";
@@ -14,7 +14,7 @@ export const pipeline = {
 
   async load(at) {
     const [status, ledger, letters] = await Promise.all([
-      part(at.ask("/api/v1/status", { from: "", to: "" })),
+      part(at.ask("/api/v1/status", EVERYTHING)),
       part(at.ask("/v1/ledger", { limit: MOST })),
       part(at.ask("/v1/dlq", { limit: 200 })),
     ]);

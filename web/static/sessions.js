@@ -1,6 +1,6 @@
 // Sessions of users: what each did and cost, and the calls of one.
 
-import { part } from "./api.js";
+import { ALWAYS, part } from "./api.js";
 import { callPanel, callTable, oneCall } from "./calls.js";
 import { h } from "./dom.js";
 import { figure, seconds, time } from "./format.js";
@@ -17,7 +17,7 @@ export const sessions = {
     const { session, user, cursor } = at.state;
     const [list, one, call] = await Promise.all([
       part(at.ask("/v1/sessions", { user_id: user, cursor, limit: LIMIT })),
-      session ? part(at.ask(`/v1/sessions/${encodeURIComponent(session)}`, { from: "", to: "" })) : null,
+      session ? part(at.ask(`/v1/sessions/${encodeURIComponent(session)}`, ALWAYS)) : null,
       oneCall(at),
     ]);
     return { list, one, call };

@@ -1,6 +1,6 @@
 // Who comes back, day by day, and how far users or sessions get through routes that follow each other.
 
-import { part } from "./api.js";
+import { ALWAYS, part } from "./api.js";
 import { bar } from "./chart.js";
 import { h } from "./dom.js";
 import { day, figure, share } from "./format.js";
@@ -15,10 +15,9 @@ export const users = {
 
   async load(at) {
     const { by, steps, of } = at.state;
-    const everything = { from: "", to: "" };
     const [retention, series] = await Promise.all([
-      part(at.ask("/v1/retention", { days: DAYS, cohorts: by ? 1 : COHORTS, by, ...everything })),
-      part(at.ask("/v1/series", everything)),
+      part(at.ask("/v1/retention", { days: DAYS, cohorts: by ? 1 : COHORTS, by, ...ALWAYS })),
+      part(at.ask("/v1/series", ALWAYS)),
     ]);
     const routes = [...new Set((series.value?.series ?? []).map(({ route }) => route))];
     const asked = steps || routes.slice(0, 3).join(",");
