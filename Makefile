@@ -15,7 +15,7 @@ EXPORTERS := $(patsubst tests/exporters/%.txt,.exporters/%,$(wildcard tests/expo
 UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo .uv/bin/uv)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench chaos chaos-mutants exporters clean
+.PHONY: help setup run test check screenshots bench chaos chaos-mutants exporters clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ check: setup  ## Check style, types, the direction of imports and the documentat
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pytest --quiet tests/test_repo_imports.py tests/test_repo_docs.py
+
+screenshots: setup  ## Take the pictures in docs/img of the page with demo traffic (needs Chromium)
+	PYTHONPATH=tests $(BIN)/python -m browser.screenshots
 
 bench: setup .bench/bin/py-spy  ## Measure, beside Faust and others; build/bench.json has all (BENCH="pipeline ingest" RUNS=3)
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH) --runs $(RUNS)

@@ -40,8 +40,9 @@ class NotReady(Exception):
 class Server:
     """One data directory and port; `start` again after each end. Used as a context manager it leaves nothing behind."""
 
-    def __init__(self, data_dir: Path, *, dsn: str = "", **settings: str) -> None:
+    def __init__(self, data_dir: Path, *, dsn: str = "", demo: bool = False, **settings: str) -> None:
         """`dsn` empty: the embedded PostgreSQL in the data directory; `settings` are more names of the environment."""
+        self.demo = demo
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -74,7 +75,7 @@ class Server:
         program = [sys.executable, "-c", f"{patch}\nfrom streamlens.cli import main\nmain()"] if patch else [STREAMLENS]
         with self._stderr.open("wb") as errors:
             self.process = subprocess.Popen(
-                [*program, "up", "--data-dir", str(self.data_dir), "--port", str(self.port)],
+                [*program, "up", "--data-dir", str(self.data_dir), "--port", str(self.port)] + ["--demo"] * self.demo,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 env=self._environ,

@@ -30,6 +30,8 @@ class EventServer:
         """Accepted events by (request_id, type): a repeated one is there once."""
         self.duplicates = 0
         self.url = ""
+        self.tenants: list[str] = ["acme"]
+        """Who has calls already, by GET /v1/tenants."""
         self.asked = asyncio.Event()
         """Set with the first body."""
 
@@ -37,9 +39,13 @@ class EventServer:
     async def running(self, port: int | None = None) -> AsyncIterator["EventServer"]:
         app = web.Application(client_max_size=1 << 24)
         app.router.add_post("/v1/llm/events", self._events)
+        app.router.add_get("/v1/tenants", self._tenants)
         async with TestServer(app, port=port) as server:
             self.url = str(server.make_url("")).rstrip("/")
             yield self
+
+    async def _tenants(self, request: web.Request) -> web.Response:
+        return web.json_response({"tenants": [{"tenant_id": name} for name in self.tenants]})
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         events = [json.loads(line) for line in (await request.read()).splitlines()]

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,20 @@ async def test_the_demo_sends_until_it_is_stopped() -> None:
         stop.set()
         await asyncio.wait_for(demo, 5)
     assert server.bodies
+
+
+@pytest.mark.parametrize(("tenants", "ago_s"), [(["acme"], 0), ([], 3000)], ids=["has calls", "is empty"])
+async def test_a_demo_on_an_empty_server_begins_with_the_last_fifty_minutes(tenants: list[str], ago_s: float) -> None:
+    stop = asyncio.Event()
+    began = datetime.now(UTC)
+    async with EventServer().running() as server:
+        server.tenants = tenants
+        demo = asyncio.create_task(run_demo(server.url, stop))
+        await asyncio.wait_for(server.asked.wait(), 5)
+        stop.set()
+        await asyncio.wait_for(demo, 5)
+    first = min(datetime.fromisoformat(body[0]["timestamp"]) for body in server.bodies)
+    assert abs((began - first).total_seconds() - ago_s) < 5
 
 
 @pytest.fixture

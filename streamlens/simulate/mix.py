@@ -28,6 +28,10 @@ FAILURES: tuple[tuple[str | None, str | None, int], ...] = (
 )
 """(error_type, error, weight): classes of the contract, one outside of it, and one with a text alone."""
 
+FRAGILE_ROUTE = "agent/plan"
+FRAGILE_TIMES = 4
+"""Its calls fail so many times as often as others."""
+
 RERANKED_ROUTE = "search"
 RERANK = (Experiment("rerank", "off"), Experiment("rerank", "on"))
 """What searches try out, half of the users each: documents are ranked once more, and fewer of them are sent on."""

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import msgspec
 
 from streamlens.errors import BadSetting
@@ -15,10 +16,14 @@ from streamlens.simulate import synthetic, trace
 from streamlens.simulate.call import Line, timeline
 from streamlens.simulate.oracle import Oracle
 from streamlens.simulate.report import Report
-from streamlens.simulate.sender import Sender
+from streamlens.simulate.sender import ANSWER_WITHIN_S, Sender
 from streamlens.simulate.synthetic import Traffic
 
 DEMO = Traffic(rate=20.0, duration_s=None, tenants=4, users=200, anomalies=0.1)
+
+
+HISTORY_S = 50 * 60.0
+"""What a demo on an empty server begins with, so that there is something to see; within the allowed lateness."""
 
 
 class SimulateOptions(msgspec.Struct, frozen=True):
@@ -69,10 +74,25 @@ async def simulate(
 
 
 async def run_demo(url: str, stop: asyncio.Event) -> None:
-    """Lively traffic, about 20 calls a second, until `stop` is set; waits for the server as long as it takes."""
+    """Lively traffic, about 20 calls a second, until `stop` is set; waits for the server as long as it takes.
+
+    A server without any calls gets those of the last `HISTORY_S` first, at once.
+    """
     _check_url(url)
-    lines = timeline(synthetic.calls(DEMO, int(time.time() * 1e6)))
-    await Sender(url, stop=stop, give_up_s=math.inf).run(lines)
+    if await _is_empty(url):
+        past = msgspec.structs.replace(DEMO, duration_s=HISTORY_S)
+        lines = timeline(synthetic.calls(past, int((time.time() - HISTORY_S) * 1e6)))
+        await Sender(url, stop=stop, give_up_s=math.inf).run(lines, speed=math.inf)
+    await Sender(url, stop=stop, give_up_s=math.inf).run(timeline(synthetic.calls(DEMO, int(time.time() * 1e6))))
+
+
+async def _is_empty(url: str) -> bool:
+    """Whether the server has counted nothing yet. One that does not answer is taken to have."""
+    try:
+        async with aiohttp.ClientSession(url, timeout=aiohttp.ClientTimeout(ANSWER_WITHIN_S)) as session:
+            return bool(await (await session.get("/v1/tenants")).json() == {"tenants": []})
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+        return False
 
 
 def _lines(options: SimulateOptions, now_us: int) -> tuple[Iterator[Line], int, float]:

@@ -84,7 +84,7 @@ def _call(
     if anomaly is None or anomaly.tenant_id != caller.tenant_id:
         anomaly = _Anomaly(caller.tenant_id)
     prompt = min(int(random.lognormvariate(6.2, 0.9)) * anomaly.longer, 200_000)
-    failed = random.random() < anomaly.errors
+    failed = random.random() < anomaly.errors * (mix.FRAGILE_TIMES if caller.route == mix.FRAGILE_ROUTE else 1)
     error_type, error = mix.draw_failure(random) if failed else (None, None)
     user = random.randrange(traffic.users)
     experiment = mix.RERANK[user % 2] if caller.route == mix.RERANKED_ROUTE else None

@@ -25,7 +25,7 @@ export const experiments = {
   draw({ list, chosen, one }, { state }) {
     return [
       panel("Experiments", answered(list, ({ experiments: rows }) => (rows.length ? listing(rows, state) : empty("No experiments", NONE)))),
-      chosen && panel(chosen.experiment, answered(one, compared), { aside: one.value && controls(one.value, state) }),
+      chosen && panel(state.tenant ? chosen.experiment : `${chosen.experiment} of ${chosen.tenant_id}`, answered(one, compared), { aside: one.value && controls(one.value, state) }),
     ];
   },
 };
