@@ -45,16 +45,18 @@ FOREIGN_BODIES = {
     "/api/v1/projects": {"id": OTHER, "name": "x"},
 }
 
-NAMELESS = ("/v1/retention", "/v1/retention/d1", "/v1/funnel")
-"""Answers that are counts alone."""
-
-
 STREAMS = ("/v1/live",)
 """Answers without an end; `test_web_live.py` has whose rows are in them."""
 
 
-NAMELESS = ("/api/v1/analytics/dashboard", "/api/v1/analytics/requests/timeseries")
-"""Answers with numbers alone; `test_web_analytics.py` has whose they are."""
+NAMELESS = (
+    "/v1/retention",
+    "/v1/retention/d1",
+    "/v1/funnel",
+    "/api/v1/analytics/dashboard",
+    "/api/v1/analytics/requests/timeseries",
+)
+"""Answers with numbers alone; below, and in `test_web_analytics.py`, is whose they are."""
 
 
 def test_the_table_has_every_route_and_no_other() -> None:

@@ -24,7 +24,7 @@ import web.projects
 import web.prometheus
 import web.query
 import web.reference
-import web.status  # noqa: F401
+import web.status
 import web.visits  # noqa: F401
 from streamlens.app import app
 from streamlens.live import Live

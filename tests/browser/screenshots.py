@@ -1,7 +1,6 @@
 """`make screenshots`: pictures of the page with demo traffic, for the documentation, into docs/img/."""
 
 import asyncio
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ MOST_BYTES = 150_000
 async def main() -> None:
     TO.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="streamlens-page-") as directory:
-        os.chmod(directory, 0o755)  # PostgreSQL runs as another account there
+        Path(directory).chmod(0o755)  # PostgreSQL runs as another account there
         with Server(Path(directory) / "data", demo=True) as server:
             server.start()
             await asyncio.sleep(WARM_S)
