@@ -13,7 +13,7 @@ from random import Random
 
 import msgspec
 
-from chaos import observations, poison
+from chaos import observations, poison, spans
 from chaos.details import tell_more, whole
 from chaos.journal import Journal
 from streamlens.log import TP, Record
@@ -113,8 +113,10 @@ class Generator:
             self._send(call, (REQUESTS,), delays, due_us)
         elif kind < 0.05:
             self._send(call, (RESPONSES,), delays, due_us)
-        elif kind < 0.25:
+        elif kind < 0.15 or (self._plain and kind < 0.25):
             self._send(call, (CALLS,), delays, due_us)
+        elif kind < 0.25:
+            self._export(call, due_us)
         else:
             self._send(call, (REQUESTS, RESPONSES), delays, due_us)
         late_id, late_us = LATE + call.request_id, due_us - _LATE_BY_US
@@ -144,6 +146,12 @@ class Generator:
             self._place(due_us + delays[topic == RESPONSES], topic, Record(call.request_id.encode(), raw))
             if counts:
                 self.journal.note(INPUTS[topic], call.started_us, raw)
+
+    def _export(self, call: SimulatedCall, due_us: int) -> None:
+        """Send the call of one span, or of two."""
+        for value in list(spans.values(call))[: self._random.choice((1, 2))]:
+            self._place(due_us + self._delay_us(), CALLS, Record(call.request_id.encode(), value))
+        self.journal.note("call", call.started_us, value)
 
     def _observe(self, topic: str, call: SimulatedCall, due_us: int) -> TP:
         """Send an event of a topic of `OBSERVATIONS`; returns where it goes."""
