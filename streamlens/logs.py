@@ -16,6 +16,7 @@ _LIBRARIES = (
     "streamlens.app",
     "streamlens.transports",
     "web.driver",
+    "web.otlpgrpc",
 )
 
 

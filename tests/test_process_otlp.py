@@ -263,3 +263,4 @@ def test_openais_client_is_watched(server: Server, instrumentation: str) -> None
 def test_nothing_was_lost_on_the_way(server: Server) -> None:
     assert server.faults() == []
     assert server.stop() == 0, "gRPC does not hold up the end"
+    assert "grpc" not in server.stderr.lower(), "nor has it anything to say"
