@@ -21,6 +21,7 @@ from web.problem import Problem
 from web.query import answered
 from web.services import current
 
+Interval = Annotated[list[float], Meta(min_length=2, max_length=2)]
 _WEIGHT = re.compile(r"(.+):([0-9]+(?:\.[0-9]+)?)", re.DOTALL)
 
 
@@ -65,12 +66,12 @@ def _read_metric(asked: Parameters, field: str) -> str:
     return metric
 
 
-def _read_shares(asked: Parameters, field: str) -> tuple[tuple[str, float], ...]:
+def _read_shares(asked: Parameters, field: str) -> dict[str, float]:
     given = [_WEIGHT.fullmatch(each) for each in (asked.name(field) or "").split(",")]
     shares = {each[1]: float(each[2]) for each in given if each}
     if len(shares) < len(given) or not all(shares.values()):
         raise Problem(400, "not the weights, above 0, of different variants, as A:0.9,B:0.1", field=field)
-    return tuple(shares.items())
+    return shares
 
 
 class ComparisonAsked(Spanned, frozen=True, kw_only=True):
@@ -82,10 +83,13 @@ class ComparisonAsked(Spanned, frozen=True, kw_only=True):
         reads(_read_metric, f"{', '.join(METRICS)}, or {SCORE} and the name of an evaluation", type="string"),
     ] = "latency_ms"
     baseline: Annotated[Name | None, Meta(description="The first variant by name")] = None
-    expected: Annotated[
-        tuple[tuple[str, float], ...],
-        reads(_read_shares, "Weights of the variants, as A:0.9,B:0.1; equal ones unless given", type="string"),
-    ] = ()
+    expected: (
+        Annotated[
+            dict[str, float],
+            reads(_read_shares, "Weights of the variants, as A:0.9,B:0.1; equal ones unless given", type="string"),
+        ]
+        | None
+    ) = None
 
 
 class VariantRow(Answer, frozen=True, kw_only=True):
@@ -95,11 +99,11 @@ class VariantRow(Answer, frozen=True, kw_only=True):
     n: Annotated[int, Meta(description="Calls or evaluations that have a value")]
     mean: float | None
     standard_deviation: float | None
-    interval: Annotated[tuple[float, float] | None, Meta(description="Of the mean, at every look")]
+    interval: Annotated[Interval | None, Meta(description="Of the mean, at every look")]
     difference: float | None
     relative_difference: Annotated[float | None, Meta(description="Of the baseline's mean, which is 1")]
     difference_interval: Annotated[
-        tuple[float, float] | None, Meta(description="At every look; corrected for the number of variants")
+        Interval | None, Meta(description="At every look; corrected for the number of variants")
     ]
     p_value: Annotated[float | None, Meta(description="At every look; corrected for the number of variants")]
 
@@ -137,7 +141,7 @@ class Comparison(View):
         if baseline not in variants:
             raise Problem(400, "there is no such variant", field="baseline")
         compared = compare({each.variant: _sample(asked.metric, each) for each in found}, baseline)
-        ratio = sample_ratio({each.variant: each.calls for each in found}, dict(asked.expected))
+        ratio = sample_ratio({each.variant: each.calls for each in found}, asked.expected)
         return {
             "tenant_id": tenant_id,
             "experiment": asked.experiment,
