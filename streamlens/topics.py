@@ -1,5 +1,6 @@
 """The topics, their keys and what travels between the stages."""
 
+import re
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -56,7 +57,7 @@ def packed(
         return TP(PARTIALS, to), Record(None, _encode(Partials(partition, *version, appended_ms, packs.pop(to))))
 
     for key, content in rows:
-        for to in range(partitions) if key == CLOSED_KEY else (cached_partition_of(key[5:], partitions),):
+        for to in range(partitions) if key == CLOSED_KEY else (cached_partition_of(_home(key), partitions),):
             if to not in packs:
                 packs[to], sizes[to] = [], 0
             packs[to].append((key, content))
@@ -67,6 +68,18 @@ def packed(
         yield record(to)
 
 
+def _home(key: bytes) -> bytes:
+    """What decides the partition of a row: its names. The variants of an experiment have one partition, so that whoever
+    looks while one is behind, sees as much of each variant."""
+    if key[:1] == _VARIANT:
+        experiment = _EXPERIMENT.match(key, 5)
+        assert experiment is not None
+        return experiment[0]
+    return key[5:]
+
+
+_VARIANT = b"x"  # of `tables/experiments.py`
+_EXPERIMENT = re.compile(rb"(?s)[^\0]*\0(?:[^\\/]|\\.)*")  # tenant NUL experiment, as `facets.variant_value` has it
 _PACK_BYTES = 64 << 10
 
 _encode = msgspec.msgpack.Encoder().encode
