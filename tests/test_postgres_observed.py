@@ -11,7 +11,9 @@ import orjson
 import pytest
 
 from postgres_rows import MINUTE, NOON, cell, metric
+from streamlens.keptcall import KeptCall
 from streamlens.postgres import observed_queries, queries, retention
+from streamlens.postgres.calls import CallRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
 from streamlens.postgres.retention import Retention
 from streamlens.postgres.rows import FacetRow, time_of
@@ -217,11 +219,12 @@ async def test_old_rows_go_and_young_ones_stay(
             [evaluated(at_us=at), tallied("log", "a", "b", Tally(1), at), facet, metric(window_start_us=at)]
         )
         await store.write([kept(10 * number + n, at) for n in range(2)])
-    tables = {"llm_metrics": 4, "llm_facets": 4, "llm_evaluations": 4, "llm_tallies": 4, "app_logs": 8}
+        await store.write([CallRow(b"n%d" % number, "acme", at, KeptCall(at, number % 2), VERSION)])
+    tables = {"llm_metrics": 4, "llm_facets": 4, "llm_evaluations": 4, "llm_tallies": 4, "app_logs": 8, "llm_calls": 4}
     database: Any = SimpleNamespace(pool=store.pool, trouble="")
     sweep = Retention(database, Settings(**days), lambda: NOON).sweep
     old = {"llm_facets": 2, "llm_evaluations": 2, "llm_tallies": 2} if days.get("retention_days", 7) else {}
-    old |= {"app_logs": 6} if days.get("recent_days", 1) else {}
+    old |= {"app_logs": 6, "llm_calls": 3} if days.get("recent_days", 1) else {}
     assert await sweep() == sum(old.values())
     assert {table: len(await rows(dsn, table)) for table in tables} == {t: n - old.get(t, 0) for t, n in tables.items()}
     assert await sweep() == 0
