@@ -90,7 +90,12 @@ class Details:
         """A text as it is, messages and the like as JSON; nothing unless content is captured."""
         if value is None or not self.captures:
             return None
-        return self._text(value if isinstance(value, str) else msgspec.json.encode(value).decode(), CONTENT_BYTES)
+        if not isinstance(value, str):
+            try:
+                value = msgspec.json.encode(value).decode()
+            except RecursionError:  # it was just about read, a few calls further up
+                return CUT
+        return self._text(value, CONTENT_BYTES)
 
     def _text(self, text: str, limit: int) -> str:
         """Redacted, at most `limit` bytes in UTF-8 and the mark of a cut, and without NUL, which PostgreSQL refuses."""

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from streamlens.details import CONTENT_BYTES, CUT, ERROR_BYTES, Answered, Asked, Details
+from streamlens.errors import BadEvent
 from streamlens.events import decode
 from streamlens.facets import Facets
 from streamlens.join import RequestHalf, decode_half, encode_half
@@ -84,6 +85,27 @@ def test_captured_content(content: Any, kept: str | None) -> None:
     asked, answered = ON.of_request(request(prompt=content)), ON.of_response(response(response=content))
     assert (asked and asked.prompt) == kept
     assert (answered and answered.response) == kept
+
+
+def test_what_is_nested_as_deeply_as_can_be_read_stops_nothing() -> None:
+    def deep(levels: int) -> Any:
+        raw = b'{"request_id":"r","tenant_id":"t","route":"c","model":"m","timestamp":1790000000000,"prompt":%s}'
+        return decode("request", raw % (b"[" * levels + b"]" * levels))
+
+    def within(calls: int, event: Any) -> Any:
+        return within(calls - 1, event) if calls else ON.of_request(event)
+
+    levels = next(levels for levels in range(1_000, 0, -1) if _is_read(deep, levels))
+    assert within(10, deep(levels)) == Asked(prompt=CUT)
+    assert within(0, deep(levels - 50)) == Asked(prompt="[" * (levels - 50) + "]" * (levels - 50))
+
+
+def _is_read(deep: Any, levels: int) -> bool:
+    try:
+        deep(levels)
+    except BadEvent:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("before", range(CONTENT_BYTES - 30, CONTENT_BYTES + 1_040, 31))

@@ -191,6 +191,15 @@ async def test_the_order_and_kills_change_nothing(tmp_path: Path, seed: int) -> 
     await pipeline.close()
 
 
+async def test_ids_that_are_a_tenants_own_are_kept_as_they_were_sent(tmp_path: Path) -> None:
+    calls = [c(1, "a", tenant_id=name) for name in ("acme", "other")]
+    halves: list[Event] = [("request", 1, "b", {}), ("response", 2, "b", {"tenant_id": "acme"})]
+    pipeline = await counted(tmp_path, [*calls, *halves], by_tenant=True)
+    found = sorted((row.tenant_id, row.call.request_id) for row in pipeline.rows.recent.values())
+    assert found == [("acme", "a"), ("acme", "b"), ("other", "a")]
+    await pipeline.close()
+
+
 async def test_what_a_call_has(tmp_path: Path) -> None:
     told = {"experiment": {"name": "tone", "variant": "A"}, "metadata": {"big": 2**64 - 1}, "client": {"app": "ios"}}
     fields = {"user_id_hash": "ann", "session_id": "s1", "prompt": "Hello", "cost_usd": 0.25, **told}
