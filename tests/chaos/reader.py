@@ -16,8 +16,9 @@ _ROWS = {
     "llm_evaluations": ("tenant_id, route, model, name, window_start", "evaluations, scored, revision"),
     "llm_tallies": ("tenant_id, kind, name, detail, window_start", "count"),
     "llm_experiments": ("tenant_id, experiment, variant, window_start", "calls"),
+    "llm_calls": ("id", "0"),
 }
-"""By table: the key of its rows, and what never goes back."""
+"""By table: the key of its rows, and what never goes back besides their version."""
 _LEDGER = """
     select tenant_id, minute, version, received, aggregated, pending, orphaned, duplicate, late, rejected
     from llm_ledger"""
