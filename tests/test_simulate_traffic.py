@@ -3,6 +3,7 @@
 import itertools
 from datetime import UTC, datetime
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -150,6 +151,25 @@ def test_the_rate_is_the_average_and_comes_in_waves(duration_s: float) -> None:
     wave_us = (60 if duration_s == 60 else 450) * 1_000_000
     crest = sum((start - NOW_US) % wave_us < wave_us / 2 for start in starts)
     assert crest / len(calls) > 0.58
+
+
+def test_users_come_back_on_some_days_and_sessions_get_to_some_routes() -> None:
+    random, day_us = Random(1), 86_400_000_000
+    days: list[set[int]] = []
+    routes: dict[str, tuple[str, ...]] = {}
+    searches = [0, 0]
+    for day in range(3):
+        visits = [mix.draw_visitor(random, "acme", 300, NOW_US + day * day_us + n * 10**6) for n in range(3_000)]
+        days.append({visit.user for visit in visits})
+        for visit in visits:
+            assert routes.setdefault(visit.session_id, visit.routes) == visit.routes
+            searches[visit.user % 2] += mix.RERANKED_ROUTE in visit.routes
+    for one, other in itertools.pairwise(days):
+        assert 0.5 < len(one & other) / len(one) < 0.9
+    reached = [sum(route in found for found in routes.values()) / len(routes) for route in mix.ROUTES]
+    assert reached[0] == 1
+    assert searches[0] == pytest.approx(searches[1], rel=0.06), "variants get as many calls"
+    assert all(0.6 < later / before < 0.9 for before, later in itertools.pairwise(reached))
 
 
 def test_an_endless_run_goes_on() -> None:

@@ -1,5 +1,6 @@
 """Who calls what in simulated traffic: names, models and failures, drawn from a seeded generator."""
 
+from hashlib import blake2b
 from random import Random
 from typing import NamedTuple
 
@@ -38,6 +39,13 @@ RERANK = (Experiment("rerank", "off"), Experiment("rerank", "on"))
 RERANK_US = 600_000
 RERANK_KEEPS = 0.5
 
+SESSION_US = 600_000_000
+_DAY_US = 86_400_000_000
+_AWAY = 0.5
+"""Share of the days on which a user does not come, but for a third of them, who come each day."""
+_REACHED = (0.9, 0.75, 0.65, 0.55)
+"""Share of the users who ever get beyond the first route, beyond the second, …; and as many of anybody's sessions."""
+
 _MODEL_WEIGHTS = [weight for *_, weight in MODELS]
 _FAILURE_WEIGHTS = [weight for *_, weight in FAILURES]
 
@@ -61,6 +69,38 @@ def draw_caller(random: Random, tenants: int) -> Caller:
     number = min(int(random.random() ** 2 * tenants), tenants - 1)
     provider, model, _ = random.choices(MODELS, _MODEL_WEIGHTS)[0]
     return Caller(tenant(number), random.choice(ROUTES), model, provider)
+
+
+class Visitor(NamedTuple):
+    """A user, its session, and the routes to which it gets in that."""
+
+    user: int
+    session_id: str
+    routes: tuple[str, ...]
+
+
+def draw_visitor(random: Random, tenant_id: str, users: int, at_us: int) -> Visitor:
+    """One of `users` users, mostly one who is there that day. A user's session lasts ten minutes.
+
+    Two users each are alike, one for each of the variants that they may get, so that these get as many calls.
+    """
+    user = random.randrange(users)
+    if user // 2 % 3 and _share(f"{tenant_id} {user // 2} {at_us // _DAY_US}") < _AWAY:
+        user -= user // 2 % 3 * 2  # to one of those who come each day
+    session = (at_us + user // 2 * SESSION_US // users) // SESSION_US
+    depth = min(_depth(f"{tenant_id} {user // 2}"), _depth(f"{tenant_id} {user // 2} {session}"))
+    return Visitor(user, f"{tenant_id}-{user}-{session}", ROUTES[:depth])
+
+
+def _depth(name: str) -> int:
+    """How many routes somebody gets to."""
+    share = _share(name)
+    return 1 + sum(share < reached for reached in _REACHED)
+
+
+def _share(name: str) -> float:
+    """From 0 to 1, always the same for a name."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=4).digest()) / (1 << 32)
 
 
 def draw_failure(random: Random) -> tuple[str | None, str | None]:

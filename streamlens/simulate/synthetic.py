@@ -81,12 +81,13 @@ def _call(
     random: Random, traffic: Traffic, anomaly: _Anomaly | None, request_id: str, started_us: int
 ) -> SimulatedCall:
     caller = mix.draw_caller(random, traffic.tenants)
+    user, session_id, routes = mix.draw_visitor(random, caller.tenant_id, traffic.users, started_us)
+    caller = caller._replace(route=random.choice(routes))
     if anomaly is None or anomaly.tenant_id != caller.tenant_id:
         anomaly = _Anomaly(caller.tenant_id)
     prompt = min(int(random.lognormvariate(6.2, 0.9)) * anomaly.longer, 200_000)
     failed = random.random() < anomaly.errors * (mix.FRAGILE_TIMES if caller.route == mix.FRAGILE_ROUTE else 1)
     error_type, error = mix.draw_failure(random) if failed else (None, None)
-    user = random.randrange(traffic.users)
     experiment = mix.RERANK[user % 2] if caller.route == mix.RERANKED_ROUTE else None
     is_reranked = experiment is mix.RERANK[1]
     if is_reranked:
@@ -112,7 +113,7 @@ def _call(
         error=error,
         error_type=error_type,
         user_id_hash=f"user-{user}",
-        session_id=f"session-{user}-{started_us // 1_800_000_000}",
+        session_id=session_id,
         experiment=experiment,
         tells_latency=random.random() < 0.9,
     )
