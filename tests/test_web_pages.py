@@ -105,3 +105,26 @@ async def test_files_have_their_type_and_an_entity_tag(site: Site, name: str, co
         again = await site.http.get(f"/static/{name}", headers={**headers, "If-None-Match": answer.headers["ETag"]})
         assert (again.status, await again.read()) == (304, b"")
     assert len(tags) == 2
+
+
+TEXTS = [
+    *((text, ground) for text in ("ink", "dim", "accent", "good", "warn", "bad") for ground in ("ground", "surface")),
+    *((text, "raised") for text in ("ink", "dim", "accent")),
+    ("accent", "accent-soft"), ("bad", "bad-soft"), ("ink", "bad-soft"), ("warn", "warn-soft"), ("surface", "accent"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(("text", "ground"), TEXTS)
+def test_text_stands_out_from_its_ground(theme: int, text: str, ground: str) -> None:
+    """By the contrast ratio of WCAG 2.2, 1.4.3: at least 4.5 to 1."""
+    rules = (STATIC / "tokens.css").read_text("utf-8").split(":root")[1 + theme]
+    colours = dict(re.findall(r"--([\w-]+): #([0-9a-f]{6})(?![0-9a-f])", rules))
+    lighter, darker = sorted((_luminance(colours[text]), _luminance(colours[ground])), reverse=True)
+    assert (lighter + 0.05) / (darker + 0.05) >= 4.5
+
+
+def _luminance(colour: str) -> float:
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (0, 2, 4)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return sum(weight * value for weight, value in zip((0.2126, 0.7152, 0.0722), linear, strict=True))

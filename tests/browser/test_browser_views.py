@@ -19,7 +19,7 @@ VIEWS = {
     "breakdown&by=tenant": ["By tenant"],
     "errors": ["By type", "By route, model and type", "Newest failed calls"],
     "cost": ["Cost over time", "By model", "By provider"],
-    "experiments": ["Experiments", "shorter prompts"],
+    "experiments": ["Experiments", "shorter prompts of acme"],
     "users": ["Who comes back", "Funnel"],
     "calls": ["Recent calls"],
     "calls&call=r-3&of=acme": ["Call r-3", "Recent calls"],
