@@ -14,9 +14,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 VIEWS = {
     "overview": ["What needs attention", "Calls per minute", "Latency", "Busiest routes"],
-    "breakdown": ["By route"],
+    "breakdown": ["The busiest routes", "By route"],
     "breakdown&by=region": ["By region"],
-    "breakdown&by=tenant": ["By tenant"],
+    "breakdown&by=tenant": ["The busiest tenants", "By tenant"],
     "errors": ["By type", "By route, model and type", "Newest failed calls"],
     "cost": ["Cost over time", "By model", "By provider"],
     "experiments": ["Experiments", "shorter prompts of acme"],

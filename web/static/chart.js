@@ -10,10 +10,10 @@ const charts = new WeakMap();
 /** A chart with its legend. `series` have `name`, `values`, `colour` (a name of the style sheet), `summary` (what the
  * legend shows while nothing is pointed at) and maybe `bars` or `fill`; `bands` are [upper, lower, colour] of series.
  * `format` is of a value, `axis` of the values at the axis; `told` is the chart in words. A stretch that is drawn with the pointer becomes the page's time. */
-export function timeChart({ title, told, times, span, series, format, axis = format, bands = [], size = "" }) {
+export function timeChart({ title, told, times, span, series, format, axis = format, bands = [], size = "", aside = null }) {
   const spec = { times, span, series, format, axis, bands };
   return h("figure", { class: `chart ${size}`, "aria-label": title },
-    h("figcaption", {}, h("h2", {}, title), h("div", { class: "legend", draw: (legend) => void (spec.legend = legend) })),
+    h("figcaption", {}, h("div", { class: "row" }, h("h2", {}, title), aside), h("div", { class: "legend", draw: (legend) => void (spec.legend = legend) })),
     h("div", { class: "plot", role: "img", "aria-label": told, draw: (plot) => drawInto(plot, spec) }));
 }
 

@@ -3,7 +3,7 @@
 import { EVERYTHING, part } from "./api.js";
 import { bar, timeChart } from "./chart.js";
 import { h } from "./dom.js";
-import { figure, money } from "./format.js";
+import { axis, figure, money } from "./format.js";
 import { answered, empty, panel } from "./panel.js";
 import { table } from "./table.js";
 import { link } from "./url.js";
@@ -36,7 +36,7 @@ const summed = (rows, name = "estimated_cost_usd") => rows.reduce((sum, row) => 
 function chart(points, span) {
   const sum = summed(points);
   return timeChart({
-    title: "Cost over time", told: `${money(sum)} in all.`, times: points.map((point) => Date.parse(point.at) / 1000), span, format: money, axis: (value) => `$${value}`, size: "low",
+    title: "Cost over time", told: `${money(sum)} in all.`, times: points.map((point) => Date.parse(point.at) / 1000), span, format: money, axis: axis.money, size: "low",
     series: [{ name: "cost", values: points.map((point) => point.estimated_cost_usd), colour: "calls", bars: true, summary: sum }],
   });
 }

@@ -62,7 +62,7 @@ const listed = (names) => (names.length > 3 ? `${names.slice(0, 3).join(", ")} a
 function byPlace(rows, state) {
   if (!rows.length) return empty("No errors in this time", "Nothing has failed here.");
   return table({
-    caption: "Errors by route, model and type", name: "place_", state, rows, sort: "-count", quiet: true,
+    caption: "Errors by route, model and type", name: "place_", state, rows, sort: "-count", quiet: true, size: 12,
     href: (row) => link({ route: row.route, type: row.error_type }),
     columns: [
       { key: "route", label: "Route", wide: true },

@@ -6,14 +6,15 @@ const digits = (places) => new Intl.NumberFormat("en", { maximumFractionDigits: 
 const significant = (places) => new Intl.NumberFormat("en", { maximumSignificantDigits: places });
 const [whole, one, two] = [digits(0), digits(1), digits(2)];
 const rough = new Intl.NumberFormat("en", { minimumSignificantDigits: 2, maximumSignificantDigits: 2 });
+const full = new Intl.NumberFormat("en", { minimumSignificantDigits: 3, maximumSignificantDigits: 3 });
 const [three, exact] = [significant(3), significant(15)];
 const UNITS = [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]];
 
 /** Exact below 10,000, so that one call more is seen; above with three digits. */
-export function count(value) {
+export function count(value, format = full) {
   if (Math.abs(value) < 1e4) return Number.isInteger(value) ? whole.format(value) : three.format(value);
   const [size, unit] = UNITS.find(([size]) => Math.abs(value) >= size * 0.9995);
-  return `${three.format(value / size)}\u00a0${unit}`;
+  return `${format.format(value / size)}\u00a0${unit}`;
 }
 
 /** Dollars: cents where there are any, else two digits. */
@@ -42,6 +43,14 @@ export function share(value) {
   const percent = value * 100;
   return `${percent === 0 || percent >= 10 ? whole.format(percent) : percent >= 0.1 ? one.format(percent) : "<0.1"}\u00a0%`;
 }
+
+/** For the round values at an axis. */
+export const axis = {
+  count: (value) => count(value, three),
+  ms: (value) => (value === 0 ? "0" : value < 1000 ? `${exact.format(value)} ms` : `${exact.format(value / 1000)} s`),
+  money: (value) => `$${exact.format(value)}`,
+  share: (value) => `${exact.format(value * 100)} %`,
+};
 
 const SHORT = { count, money, ms, seconds, share, plain: (value) => three.format(value) };
 const FULL = {

@@ -4,7 +4,7 @@ import { part } from "./api.js";
 import { attention } from "./attention.js";
 import { sparkline, timeChart } from "./chart.js";
 import { h } from "./dom.js";
-import { count, figure, ms, share, text, time } from "./format.js";
+import { axis, count, figure, ms, share, text, time } from "./format.js";
 import { answered, choice, panel } from "./panel.js";
 import { grouped } from "./rows.js";
 import { link } from "./url.js";
@@ -47,15 +47,16 @@ export const overview = {
 function tiles(now, points, recent, span) {
   const before = now.previous ?? {};
   const tokens = (row) => (row.prompt_tokens ?? 0) + (row.completion_tokens ?? 0);
-  const values = (name) => points.map((point) => point[name]);
+  const over = span.live ? points.slice(0, -1) : points; // the step under way would look like a fall
+  const values = (name) => over.map((point) => point[name]);
   return h("dl", { class: "tiles" },
     tile("Calls", figure(now.requests), change(now.requests, before.requests), `${count(now.active_routes)} routes, ${count(now.active_models)} models`, values("requests")),
     tile("Error rate", figure(now.error_rate, "share"), points_change(now.error_rate, before.error_rate), h("span", {}, figure(now.errors), " errors"),
-      points.map((point) => (point.requests ? point.errors / point.requests : null)), "bad"),
+      over.map((point) => (point.requests ? point.errors / point.requests : null)), "failing"),
     tile("Latency p95", figure(now.p95_latency_ms, "ms"), change(now.p95_latency_ms, before.p95_latency_ms, "worse"),
       h("span", {}, "p50 ", figure(now.p50_latency_ms, "ms"), " · p99 ", figure(now.p99_latency_ms, "ms")), values("p95_latency_ms")),
     tile("Tokens", figure(tokens(now)), change(tokens(now), before.requests == null ? null : tokens(before)),
-      h("span", {}, figure(now.prompt_tokens), " in · ", figure(now.completion_tokens), " out"), points.map(tokens)),
+      h("span", {}, figure(now.prompt_tokens), " in · ", figure(now.completion_tokens), " out"), over.map(tokens)),
     tile("Cost", figure(now.estimated_cost_usd, "money"), change(now.estimated_cost_usd, before.estimated_cost_usd),
       now.unpriced ? h("a", { href: link({ view: "cost" }) }, figure(now.unpriced), " calls without a price") : "all calls priced", values("estimated_cost_usd")),
     rateTile(recent, span));
@@ -108,6 +109,7 @@ function calls(points, span, totals) {
     times: times(points),
     span,
     format: count,
+    axis: axis.count,
     series: [
       { name: "calls", values: points.map((point) => point.requests), colour: "calls", bars: true, summary: totals?.requests },
       { name: "errors", values: points.map((point) => point.errors), colour: "errors", bars: true, summary: totals?.errors },
@@ -125,7 +127,7 @@ function latency(points, span, totals) {
     times: times(points),
     span,
     format: ms,
-    axis: (value) => (value === 0 ? "0" : value < 1000 ? `${value} ms` : `${value / 1000} s`),
+    axis: axis.ms,
     series: names.map((name) => ({ name, values: points.map((point) => point[`${name}_latency_ms`]), colour: name, summary: totals?.[`${name}_latency_ms`] })),
     bands: [[0, 1, "p99-soft"], [1, 2, "p95-soft"]],
     size: "low",

@@ -37,7 +37,7 @@ function health(status) {
     ["Records to read", figure(status.lag_records), "in the log, not counted yet"],
     ["Watermark lag", figure(status.watermark_lag_s, "seconds"), "how far event time is behind the clock"],
     ["Checkpoint age", figure(status.checkpoint_age_s, "seconds"), "since the oldest partition's last one"],
-    ["Dead letters", figure(Object.values(status.dead_letters ?? {}).reduce((sum, each) => sum + each, 0)), Object.entries(status.dead_letters ?? {}).map(([reason, number]) => `${count(number)} ${reason}`).join(", ") || "none"],
+    ["Dead letters", figure(Object.values(status.dead_letters ?? {}).reduce((sum, each) => sum + each, 0)), Object.entries(status.dead_letters ?? {}).filter(([, number]) => number).map(([reason, number]) => `${count(number)} ${reason}`).join(", ") || "none"],
     ["Uptime", figure(status.uptime_s, "seconds"), [status.version && `version ${status.version}`, status.worker].filter(Boolean).join(", ")],
   ];
   return [
@@ -61,7 +61,7 @@ function books(rows, state) {
   return [
     h("p", { class: `verdict ${open ? "bad" : "good"}` }, open ? `The books of ${count(open)} minutes do not close: run streamlens audit.` : ["Each of ", figure(sums.received), " events received is in exactly one column; the books close."]),
     rows.length === MOST && h("p", { class: "advice" }, `Only the newest ${count(MOST)} minutes of tenants are added up. Choose a shorter time.`),
-    table({ caption: "Events received, and what became of them", name: "ledger_", columns, rows, state, sort: "-minute", foot, quiet: true }),
+    table({ caption: "Events received, and what became of them", name: "ledger_", size: 20, columns, rows, state, sort: "-minute", foot, quiet: true }),
   ];
 }
 

@@ -50,7 +50,7 @@ function listing(rows, state) {
       !state.tenant && { key: "tenant_id", label: "Tenant", fixed: true },
       { key: "user", label: "User", fixed: true, cell: (row) => (row.user ? h("code", { title: row.user }, row.user.slice(0, 8)) : "–") },
       { key: "started_at", label: "Started", fixed: true, cell: (row) => time(row.started_at) },
-      { key: "last_at", label: "Lasted", fixed: true, number: true, cell: (row) => seconds(lasted(row)) },
+      { key: "last_at", label: "Lasted", fixed: true, number: true, cell: (row) => (row.calls > 1 ? seconds(lasted(row)) : "–") },
       { key: "calls", label: "Calls", fixed: true, number: true, cell: (row) => figure(row.calls) },
       { key: "errors", label: "Errors", fixed: true, number: true, cell: (row) => h("span", { class: row.errors ? "bad" : "dim" }, figure(row.errors)) },
       { key: "tokens", label: "Tokens", fixed: true, number: true, cell: (row) => figure(row.prompt_tokens + row.completion_tokens) },

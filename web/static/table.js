@@ -4,18 +4,18 @@ import { h } from "./dom.js";
 import { count } from "./format.js";
 import { link } from "./url.js";
 
-const PAGE = 50;
+const PAGE = 50; // rows, unless a table says otherwise
 
 /** A table of `rows`. A column has `key`, `label`, maybe `number`, `value(row)` to sort by, `cell(row)` to show, and
- * `fixed` if it does not sort. `name` sets the table's state apart from others of the view; `href(row)` is where a
+ * `fixed` if it does not sort. `size` is that of a page. `name` sets the table's state apart from others of the view; `href(row)` is where a
  * click on a row leads, which its first cell links to as well. */
-export function table({ caption, name = "", columns, rows, state, sort, href, foot, quiet }) {
+export function table({ caption, name = "", columns, rows, state, sort, href, foot, quiet, size = PAGE }) {
   const [sortName, pageName] = [`${name}sort`, `${name}page`];
   const by = state[sortName] ?? sort ?? "";
   const sorted = by ? order(rows, columns, by) : rows;
-  const pages = Math.max(1, Math.ceil(sorted.length / PAGE));
+  const pages = Math.max(1, Math.ceil(sorted.length / size));
   const page = Math.min(Math.max(Number(state[pageName]) || 1, 1), pages);
-  const shown = sorted.slice((page - 1) * PAGE, page * PAGE);
+  const shown = sorted.slice((page - 1) * size, page * size);
   return h("div", { class: "tabled" },
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
       h("table", {},

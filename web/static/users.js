@@ -1,6 +1,7 @@
 // Who comes back, day by day, and how far users or sessions get through routes that follow each other.
 
 import { ALWAYS, part } from "./api.js";
+import { totals } from "./attention.js";
 import { bar } from "./chart.js";
 import { h } from "./dom.js";
 import { day, figure, share } from "./format.js";
@@ -9,18 +10,19 @@ import { link } from "./url.js";
 
 const DAYS = 7;
 const COHORTS = 14;
+const STEPS = 4; // of the funnel, the busiest routes, until others are named
 
 export const users = {
   title: "Users",
 
   async load(at) {
     const { by, steps, of } = at.state;
-    const [retention, series] = await Promise.all([
+    const [retention, found] = await Promise.all([
       part(at.ask("/v1/retention", { days: DAYS, cohorts: by ? 1 : COHORTS, by, ...ALWAYS })),
-      part(at.ask("/v1/series", ALWAYS)),
+      part(at.ask("/v1/metrics", { step: "all", group_by: "route", limit: 1000 })),
     ]);
-    const routes = [...new Set((series.value?.series ?? []).map(({ route }) => route))];
-    const asked = steps || routes.slice(0, 3).join(",");
+    const routes = totals(found.value?.metrics ?? [], "route", ["requests"]).sort(([, a], [, b]) => b.requests - a.requests).map(([route]) => route);
+    const asked = steps || routes.slice(0, STEPS).join(",");
     const funnel = asked ? await part(at.ask("/v1/funnel", { steps: asked, of: of ?? "users" })) : { value: null };
     return { retention, routes, asked, funnel };
   },
@@ -28,7 +30,10 @@ export const users = {
   draw({ retention, routes, asked, funnel }, { state }) {
     const by = state.by ?? "";
     return [
-      panel("Who comes back", answered(retention, ({ cohorts }) => (cohorts.length ? cohortTable(cohorts) : empty("No users yet", NO_USERS))), {
+      panel("Who comes back", answered(retention, ({ cohorts }) => {
+        const known = cohorts.filter(({ size }) => size);
+        return known.length ? cohortTable(known) : empty("No users yet", NO_USERS);
+      }), {
         aside: choice("Cohorts", [["", "all"], ["model", "by first model"], ["route", "by first route"]], by, (value) => link({ by: value })),
       }),
       panel("Funnel", [
