@@ -49,6 +49,11 @@ async def test_from_a_call_to_its_row_whatever_postgres_does_until_the_stop(
         status, answer = await asyncio.to_thread(server.get, "/v1/metrics?route=/2")
         assert (status, answer["count"]) == (200, 1), "fresh means that all the rest is up to date"
 
+        status, told = await asyncio.to_thread(server.get, "/api/v1/status")
+        assert (status, told["status"], told["worker"], told["dead_letters"]["late"]) == (200, "healthy", "local", 0)
+        for name in ("uptime_s", "freshness_p95_s", "checkpoint_age_s", "watermark_lag_s"):
+            assert 0 <= told[name] < 120, name
+
         began = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         while (last := await stream.next()) is not None:
