@@ -44,14 +44,15 @@ def _health(runtime: Runtime) -> HealthReport:
 
 def _progress(runtime: Runtime) -> Progress:
     now_us, settings = clock_us(), runtime.settings
-    watermarks_us = [getattr(unit.logic, "watermark_us", 0) for unit in runtime.stages[0].units.values()]
-    checkpoints_us = [stage.last_checkpoint_us for stage in runtime.stages if stage.last_checkpoint_us]
+    # 0 stands for none yet
+    watermarks_us = [us for unit in runtime.stages[0].units.values() if (us := getattr(unit.logic, "watermark_us", 0))]
+    checkpoints_us = [us for stage in runtime.stages if (us := stage.last_checkpoint_us)]
     return Progress(
         worker=member_id(settings.data_dir) if settings.kafka_brokers else "local",
         uptime_s=(now_us - runtime.started_us) / 1e6,
         lag_records=runtime.lag(),
-        watermark_lag_s=(now_us - low) / 1e6 if (low := min(watermarks_us, default=0)) else None,
-        checkpoint_age_s=(now_us - oldest) / 1e6 if (oldest := min(checkpoints_us, default=0)) else None,
+        watermark_lag_s=(now_us - min(watermarks_us)) / 1e6 if watermarks_us else None,
+        checkpoint_age_s=(now_us - min(checkpoints_us)) / 1e6 if checkpoints_us else None,
         freshness_p95_s=runtime.freshness_s(0.95),
     )
 
