@@ -105,6 +105,7 @@ async def test_who_comes_back_has_no_gap_and_nothing_twice(site: Site) -> None:
 async def test_one_who_was_told_nothing_yet_comes_back_without_a_gap(site: Site) -> None:
     async with listening(site.http) as stream:
         pass
+    await all_gone()
     await change(site.log, "/1")
     async with listening(site.http, stream.last_id) as again:
         assert await again.rows(1) == ["/1"]
@@ -252,7 +253,8 @@ async def test_the_topic_is_read_once_for_all_and_not_at_all_for_nobody(
             await change(counting.log, "/1")
             assert [await stream.rows(1) for stream in streams] == [["/1"]] * 20
             assert counting.read_runs == 1
-        await soon(lambda: live._task is None)
+            task = live._task
+        await soon(task.done)
         asked = counting.asked
         await change(counting.log, "/2")
         async with listening(site.http):
@@ -316,6 +318,7 @@ async def test_a_tenants_key_is_told_that_tenants_rows_also_of_what_it_missed(gu
                 await change(log, "/" + tenant_id, tenant_id=tenant_id)
             assert await mine.rows(1) == ["/" + TENANT]
             assert await all_rows.rows(2) == ["/" + OTHER, "/" + TENANT]
+        await all_gone()
         for tenant_id in (OTHER, TENANT):
             await change(log, "/again" + tenant_id, tenant_id=tenant_id)
         async with listening(own, mine.last_id) as mine:
