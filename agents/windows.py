@@ -13,22 +13,25 @@ from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.state import State
 from streamlens.log import TP, Record, Run
 from streamlens.partitioner import cached_partition_of
-from streamlens.postgres.rows import MetricRow
+from streamlens.postgres.rows import MetricRow, SettledRow
 from streamlens.postgres.tables import Row
 from streamlens.published import metric_record
 from streamlens.topics import CLOSED_KEY, METRICS, PARTIALS, decode_closed, decode_partials
-from tables import partials
+from tables import faceted, partials
 from tables.families import FAMILIES, PREFIXES
 from tables.windowed import window_key, window_of
 from tables.windows import (
     CLOSED,
     CLOSED_END,
+    SETTLED,
     Closed,
     Slot,
     closed_key,
     decode_closed_slot,
     decode_merged,
+    decode_settled,
     encode_closed_slot,
+    encode_settled,
     merged,
 )
 
@@ -46,14 +49,14 @@ class WindowsOptions(msgspec.Struct, frozen=True):
 class Windows:
     """The logic of one partition of stage two."""
 
-    outputs = PREFIXES
+    outputs = PREFIXES + SETTLED
 
     def __init__(self, partition: int, options: WindowsOptions) -> None:
         self._partition = partition
         self._options = options
         self._rows = {family.prefix: merged(family.prefix, family.cached_rows) for family in FAMILIES}
         self._announced: dict[int, Closed] = {}
-        self._closed = self._expired = self._finalised = -1
+        self._closed = self._expired = self._finalised = self._settled = -1
         self._state: State
         self.since_ms = 0  # when the oldest event of the epoch was appended
         self._rendered: dict[bytes, MetricRow] = {}  # what was published last, for the sink that comes after
@@ -71,6 +74,7 @@ class Windows:
         self.dropped, self._finalised = msgspec.msgpack.decode(header, type=tuple[int, int]) if header else (0, -1)
         for key, raw in state.scan(CLOSED, CLOSED_END):
             self._announced[int.from_bytes(key[1:], "big")] = decode_closed_slot(raw)
+        self._settled = decode_settled(state.get(SETTLED))
         self._follow()
 
     def apply(self, topic: str, run: Run) -> None:
@@ -108,6 +112,7 @@ class Windows:
             rows.flush(self._expired)
             rows.rest(self._closed)
         self._finalised = max(self._finalised, self._closed)
+        self._settle()
         return msgspec.msgpack.encode((self.dropped, self._finalised))
 
     def render(self, outputs: Iterable[tuple[bytes, bytes]], version: Version) -> Iterator[tuple[TP, Record]]:
@@ -130,6 +135,8 @@ class Windows:
     def row(self, key: bytes, value: bytes, version: Version) -> Row:
         """An output as Postgres gets it."""
         window_us = self._options.window_us
+        if key == SETTLED:
+            return SettledRow(self._partition, (decode_settled(value) + 1) * window_us, version)
         return _FAMILY[key[0]].row(key, decode_merged(value), window_of(key) * window_us, window_us, version)
 
     # -- how far it is closed ------------------------------------------------------------------------------------
@@ -146,6 +153,13 @@ class Windows:
         if len(self._announced) == self._options.partitions:
             self._closed = min(each.closed for each in self._announced.values())
             self._expired = min(each.expired for each in self._announced.values())
+
+    def _settle(self) -> None:
+        """Publish up to where rows of calls have expired and are in Postgres, so that hours can be added up there."""
+        settled = min(self._rows[prefix].settled for prefix in (partials.PREFIX, faceted.PREFIX))
+        if settled > self._settled:
+            self._settled = settled
+            self._state.put(SETTLED, encode_settled(settled))
 
 
 settings = app.settings

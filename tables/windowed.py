@@ -115,6 +115,11 @@ class Windowed(Generic[Row]):
                 self._state.delete(key)
                 self._cache.pop(key, None)
 
+    @property
+    def settled(self) -> int:
+        """The last window up to which all rows have expired, and are with all sinks; -1: none."""
+        return self._floor - 1
+
     def rest(self, closed: int) -> None:
         """Rows of closed windows leave the memory; a later event finds them in the state."""
         if closed == self._rested:

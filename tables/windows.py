@@ -1,6 +1,7 @@
 """Rows merged over all partitions of stage one, of whatever family (`tables/families.py`).
 
-Keys: as stage one's (prefix + window + names) -> `Merged`; b"k" + partition -> how far that partition is closed.
+Keys: as stage one's (prefix + window + names) -> `Merged`; b"k" + partition -> how far that partition is closed;
+b"u" -> up to which window the rows of calls and facets are as they will stay.
 """
 
 from collections.abc import Callable
@@ -75,3 +76,15 @@ decode_closed_slot = msgspec.msgpack.Decoder(Closed).decode
 
 def closed_key(partition: int) -> bytes:
     return CLOSED + partition.to_bytes(2, "big")
+
+
+SETTLED = b"u"
+
+
+def encode_settled(window: int) -> bytes:
+    return window.to_bytes(4, "big")
+
+
+def decode_settled(value: bytes | None) -> int:
+    """-1 where there is none."""
+    return -1 if value is None else int.from_bytes(value, "big")

@@ -18,7 +18,7 @@ from streamlens.partitioner import partition_of
 from streamlens.postgres.calls import CallRow
 from streamlens.postgres.experiments import ExperimentRow
 from streamlens.postgres.observed import EvaluationRow, KeptRow, TallyRow
-from streamlens.postgres.rows import FacetRow, LedgerRow, MetricRow
+from streamlens.postgres.rows import FacetRow, LedgerRow, MetricRow, SettledRow
 from streamlens.postgres.tables import Row
 from streamlens.postgres.visited import VisitRow
 from streamlens.pricing import Prices
@@ -50,9 +50,13 @@ class Clock:
 
 
 class Rows:
-    """What Postgres would hold: the highest version of each row. `down` makes it refuse."""
+    """What Postgres would hold: the highest version of each row. `error` makes it refuse.
 
-    def __init__(self) -> None:
+    No row of calls may come that is new below what all partitions have said to be settled.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self.partitions = partitions
         self.metrics: dict[tuple[str, str, str, int], MetricRow] = {}
         self.ledger: dict[tuple[str, int], LedgerRow] = {}
         self.facets: dict[tuple[str, str, str, int], FacetRow] = {}
@@ -62,6 +66,7 @@ class Rows:
         self.experiments: dict[tuple[str, str, str, int], ExperimentRow] = {}
         self.recent: dict[bytes, CallRow] = {}
         self.visits: dict[tuple[str, str, str, str, int], VisitRow] = {}
+        self.settled: dict[int, SettledRow] = {}
         self.error: Exception | None = None
         self.writes = 0
 
@@ -69,10 +74,17 @@ class Rows:
         if self.error:
             raise self.error
         self.writes += 1
+        settled_us = self.settled_us
         for row in rows:
             held, key = self._place(row)
             if key not in held or held[key].version < row.version:
+                assert not isinstance(row, MetricRow) or row.window_start_us >= settled_us, (row, settled_us)
                 held[key] = row
+
+    @property
+    def settled_us(self) -> int:
+        """Up to where all partitions have settled."""
+        return min(row.until_us for row in self.settled.values()) if len(self.settled) == self.partitions else 0
 
     def _place(self, row: Any) -> tuple[dict[Any, Any], Any]:
         """Where a row is held, and its key."""
@@ -96,6 +108,8 @@ class Rows:
             case VisitRow():
                 day = row.visit.first_us // DAY_US
                 return self.visits, (row.tenant_id, row.kind, row.visitor, row.route, day)
+            case SettledRow():
+                return self.settled, row.partition
         raise TypeError(row)
 
 
@@ -106,7 +120,7 @@ class Pipeline:
         self.path = path
         self.partitions = partitions
         self.clock = Clock()
-        self.rows = Rows()
+        self.rows = Rows(partitions)
         self.log: Any = log
         self.fatal: list[BaseException] = []
         self.sought: list[tuple[TP, int]] = []

@@ -71,8 +71,10 @@ async def empty(dsn: str) -> None:
     """Delete all rows."""
     connection = await asyncpg.connect(dsn)
     others = ("dead_letters", "dead_letter_replays", "streamlens_meta", "streamlens_keys", "streamlens_projects")
-    for table in (*(table.name for table in TABLES.values()), *others):
+    hours = ("llm_metrics_hourly", "llm_facets_hourly")
+    for table in (*(table.name for table in TABLES.values()), *hours, *others):
         await connection.execute(f"delete from {table}")
+    await connection.execute("update llm_history set hours_until = 'epoch', minutes_from = 'epoch'")
     await connection.close()
 
 

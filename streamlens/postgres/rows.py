@@ -63,6 +63,15 @@ class LedgerRow(msgspec.Struct, frozen=True, gc=False):
         return self.received - ended
 
 
+class SettledRow(msgspec.Struct, frozen=True, gc=False):
+    """Up to where the rows of one partition of stage two are as they will stay, of `llm_settled`."""
+
+    partition: int
+    until_us: int
+    """All its windows that begin before."""
+    version: tuple[int, int]
+
+
 METRIC_COLUMNS = """
     tenant_id route model window_start window_end requests errors error_types
     latency_sum_us latency_min_us latency_max_us latency_zero latency_index latency_count
@@ -139,6 +148,14 @@ def ledger_record(row: LedgerRow) -> tuple[Any, ...]:
         row.rejected,
         row.version,
     )
+
+
+SETTLED_COLUMNS = "partition settled_until version"
+
+
+def settled_record(row: SettledRow) -> tuple[Any, ...]:
+    """The values of `SETTLED_COLUMNS`."""
+    return (row.partition, time_of(row.until_us), row.version)
 
 
 def time_of(us: int) -> datetime:

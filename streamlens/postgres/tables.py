@@ -20,15 +20,29 @@ from streamlens.postgres.rows import (
     FACET_COLUMNS,
     LEDGER_COLUMNS,
     METRIC_COLUMNS,
+    SETTLED_COLUMNS,
     FacetRow,
     LedgerRow,
     MetricRow,
+    SettledRow,
     ledger_record,
     metric_record,
+    settled_record,
 )
 from streamlens.postgres.visited import VISIT_COLUMNS, VisitRow, visit_record
 
-Row = MetricRow | FacetRow | LedgerRow | EvaluationRow | TallyRow | KeptRow | ExperimentRow | CallRow | VisitRow
+Row = (
+    MetricRow
+    | FacetRow
+    | LedgerRow
+    | EvaluationRow
+    | TallyRow
+    | KeptRow
+    | ExperimentRow
+    | CallRow
+    | VisitRow
+    | SettledRow
+)
 
 
 class Table(NamedTuple):
@@ -52,5 +66,6 @@ TABLES: dict[type[Row], Table] = {
     ),
     CallRow: Table("llm_calls", "id", CALL_COLUMNS, call_record),
     VisitRow: Table("llm_visits", "id", VISIT_COLUMNS, visit_record),
+    SettledRow: Table("llm_settled", "partition", SETTLED_COLUMNS, settled_record),
 }
 """In the order in which they are written: the same for all writers, so that none of them wait in a ring."""
