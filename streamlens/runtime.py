@@ -28,6 +28,7 @@ from streamlens.outbox import Outbox
 from streamlens.postgres.database import Database
 from streamlens.postgres.keys import KeyReader
 from streamlens.postgres.retention import Retention
+from streamlens.postgres.rollup import Rollup
 from streamlens.settings import Settings
 from streamlens.topics import DEAD_LETTERS, METRICS, PARTIALS, SOURCES
 
@@ -205,6 +206,8 @@ class Runtime:
             self._tasks.append(asyncio.create_task(index.run()))
             retention = Retention(self.database, self.settings, clock_us)
             self._tasks.append(asyncio.create_task(retention.run()))
+            rollup = Rollup(self.database, self.settings.partitions)
+            self._tasks.append(asyncio.create_task(rollup.run()))
             self.ready.set()
             self.on_ready()
 

@@ -73,7 +73,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_visitors: int = 100_000
     """Rows of users, and of sessions, by route, of a tenant's day in a partition; what is beyond is not kept."""
     retention_days: float = 7.0
-    """Of facets, evaluations, tallies and sessions; 0 keeps everything."""
+    """Of minutes (those of calls and facets once they are part of an hour) and sessions; 0 keeps everything."""
+    hourly_retention_days: float = 400.0
+    """Of rows of hours; 0 keeps everything."""
     user_retention_days: float = 400.0
     """Of users, of whom a cohort needs history; 0 keeps everything."""
     recent_days: float = 1.0
@@ -128,6 +130,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             ("max_visitors", 0, 10_000_000),
             ("retention_days", 0, 36_500),
             ("user_retention_days", 0, 36_500),
+            ("hourly_retention_days", 0, 36_500),
             ("recent_days", 0, 36_500),
             ("kafka_session_s", 6, 300),
         ):

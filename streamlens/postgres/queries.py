@@ -4,7 +4,7 @@ All take the pool of `PostgresStore`, raise `Unavailable` when Postgres is down 
 values as parameters only. Times are microseconds since the epoch on the way in and RFC 3339 in UTC on the way out.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,16 +12,16 @@ from typing import Any
 import asyncpg
 
 from streamlens.postgres.connection import reader
+from streamlens.postgres.merging import BEGINNING, END, MEASURES, SUMS, Piece, pieces, read_marks
 from streamlens.postgres.rows import EPOCH, time_of
 
 MINUTE_US = 60_000_000
 SERIES = ("route", "model")
 
-_SELECTED = """
-    ($1::text is null or tenant_id = $1) and ($2::text is null or {one} = $2) and ($3::text is null or {two} = $3)
-    and ($4::timestamptz is null or window_start >= $4) and ($5::timestamptz is null or window_start < $5)"""
+_CHOSEN = """
+    ($1::text is null or tenant_id = $1) and ($2::text is null or {one} = $2) and ($3::text is null or {two} = $3)"""
 
-# Of the rows of `llm_metrics` by route and model, or of `llm_facets` by facet and value: see `_asked`.
+# Of the rows of `llm_metrics` by route and model, or of `llm_facets` by facet and value.
 _ROWS = f"""
     select tenant_id, {{one}}, {{two}}, window_start, window_end, requests, errors,
         avg_latency_ms, p50_latency_ms, p95_latency_ms, p99_latency_ms, min_latency_ms, max_latency_ms, p95_ttft_ms,
@@ -31,37 +31,29 @@ _ROWS = f"""
         estimated_cost_usd, priced, partly_priced, unpriced, reported,
         price_versions_names(price_versions) as price_versions, revision, final
     from {{table}}
-    where {_SELECTED}
+    where {_CHOSEN} and window_start >= $4 and window_start < $5
     order by window_start desc, tenant_id, {{one}}, {{two}}
     limit $6"""
 
+# A piece of the rows to be merged, from the table that has it.
+_PIECE = f"""
+        select tenant_id, {{one}}, {{two}}, window_start, {MEASURES}
+        from {{table}} where {_CHOSEN} and window_start >= {{begin}} and window_start < {{end}}"""
+
 # Percentiles of the merged histograms, averages of the sums: nothing here is an average of averages.
 _MERGED = f"""
-    with merged as (
+    with chosen as ({{pieces}}
+    ), merged as (
         select tenant_id, {{first}} as {{one}}, {{second}} as {{two}},
-            date_bin($7, window_start, 'epoch') as window_start,
-            sum(requests)::bigint as requests, sum(errors)::bigint as errors,
-            sum(latency_sum_us)::double precision as latency_sum_us,
-            min(latency_min_us) filter (where requests > 0) as latency_min_us, max(latency_max_us) as latency_max_us,
-            histogram_merge(latency_zero, latency_index, latency_count) as latency,
-            min(ttft_min_us) filter (where ttft_requests > 0) as ttft_min_us, max(ttft_max_us) as ttft_max_us,
-            histogram_merge(ttft_zero, ttft_index, ttft_count) as ttft,
-            sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,
-            sum(cached_tokens)::bigint as cached_tokens, sum(cache_write_tokens)::bigint as cache_write_tokens,
-            sum(reasoning_tokens)::bigint as reasoning_tokens,
-            sum(estimated_cost_usd) as estimated_cost_usd,
-            sum(priced)::bigint as priced, sum(partly_priced)::bigint as partly_priced,
-            sum(unpriced)::bigint as unpriced, sum(reported)::bigint as reported,
-            price_versions_merge(price_versions) as price_versions,
-            sum(revision)::bigint as revision, bool_and(final) as final
-        from {{table}}
-        where {_SELECTED}
+            date_bin($5, window_start, 'epoch') as window_start, {SUMS},
+            price_versions_merge(price_versions) as price_versions
+        from chosen
         group by 1, 2, 3, 4
         order by 4 desc, 1, 2, 3
-        limit $6
+        limit $4
     )
-    select tenant_id, {{one}}, {{two}}, window_start, window_start + $7 as window_end, requests, errors,
-        latency_sum_us / 1000 / nullif(requests, 0) as avg_latency_ms,
+    select tenant_id, {{one}}, {{two}}, window_start, window_start + $5 as window_end, requests, errors,
+        latency_sum_us::double precision / 1000 / nullif(requests, 0) as avg_latency_ms,
         histogram_quantile(0.50, latency, latency_min_us, latency_max_us) / 1000 as p50_latency_ms,
         histogram_quantile(0.95, latency, latency_min_us, latency_max_us) / 1000 as p95_latency_ms,
         histogram_quantile(0.99, latency, latency_min_us, latency_max_us) / 1000 as p99_latency_ms,
@@ -76,36 +68,51 @@ _MERGED = f"""
     from merged
     order by window_start desc, tenant_id, {{one}}, {{two}}"""
 
-_SPAN = f"select min(window_start), max(window_start) from {{table}} where {_SELECTED}"
+# The oldest and the newest window before $6.
+_SPAN = f"""
+    select least(minutes.oldest, hours.oldest), greatest(minutes.newest, hours.newest) from
+        (select min(window_start) as oldest, max(window_start) as newest from {{table}}
+            where {_CHOSEN} and window_start >= $5 and window_start < $6) as minutes,
+        (select min(window_start) as oldest, max(window_start) as newest from {{table}}_hourly
+            where {_CHOSEN} and window_start < least($4, $6)) as hours"""
 
-# A loose index scan: one step of the index for each answer, however many minutes a series has.
-_TENANTS = """
-    with recursive found (tenant_id) as (
-        (select tenant_id from llm_metrics order by tenant_id limit 1)
+# A loose index scan: one step of the index for each answer, however many rows a series has.
+_TENANTS_OF = """
+    (with recursive found (tenant_id) as (
+        (select tenant_id from {table} order by tenant_id limit 1)
         union all
-        select (select tenant_id from llm_metrics where tenant_id > found.tenant_id order by tenant_id limit 1)
+        select (select tenant_id from {table} where tenant_id > found.tenant_id order by tenant_id limit 1)
         from found where found.tenant_id is not null
     )
-    select tenant_id, (select max(window_start) from llm_metrics m where m.tenant_id = found.tenant_id) as last_window
-    from found where tenant_id is not null order by tenant_id"""
+    select tenant_id, (select max(window_start) from {table} m where m.tenant_id = found.tenant_id) as last_window
+    from found where tenant_id is not null)"""
 
-_TENANT = """
-    select tenant_id, max(window_start) as last_window from llm_metrics where tenant_id = $1 group by tenant_id"""
+_TENANT_OF = "select tenant_id, max(window_start) as last_window from {table} where tenant_id = $1 group by tenant_id"
 
-_SERIES = """
-    with recursive found (route, model) as (
-        (select route, model from llm_metrics where tenant_id = $1 order by route, model limit 1)
+_SERIES_OF = """
+    (with recursive found (route, model) as (
+        (select route, model from {table} where tenant_id = $1 order by route, model limit 1)
         union all
         select next.route, next.model from found, lateral (
-            select route, model from llm_metrics where tenant_id = $1 and (route, model) > (found.route, found.model)
+            select route, model from {table} where tenant_id = $1 and (route, model) > (found.route, found.model)
             order by route, model limit 1
         ) as next
     )
     select $1::text as tenant_id, route, model, (
-        select max(window_start) from llm_metrics m
+        select max(window_start) from {table} m
         where m.tenant_id = $1 and m.route = found.route and m.model = found.model
     ) as last_window
-    from found order by route, model"""
+    from found)"""
+
+
+def _in_minutes_or_hours(names: str, query: str) -> str:
+    """Of what is found in both tables, the newest."""
+    both = " union all ".join(query.format(table=table) for table in ("llm_metrics", "llm_metrics_hourly"))
+    return f"select {names}, max(last_window) as last_window from ({both}) as found group by {names} order by {names}"
+
+
+_TENANTS, _TENANT = (_in_minutes_or_hours("tenant_id", query) for query in (_TENANTS_OF, _TENANT_OF))
+_SERIES = _in_minutes_or_hours("tenant_id, route, model", _SERIES_OF)
 
 _LEDGER = """
     select tenant_id, minute, received, aggregated, pending, orphaned, duplicate, late, rejected,
@@ -141,15 +148,44 @@ async def metrics(
     one, two = names = SERIES if facet is None else ("facet", "value")
     groups = group_by if facet is None else names
     table = {"table": "llm_metrics" if facet is None else "llm_facets", "one": one, "two": two}
-    first, last = moment(from_us), moment(to_us)
+    first, last = moment(from_us), time_of(to_us) if to_us is not None else END
     async with reader(pool) as connection:
         if step_us == MINUTE_US and set(groups) == set(names):
-            found = await connection.fetch(_ROWS.format(**table), *chosen, first, last, limit)
+            found = await connection.fetch(_ROWS.format(**table), *chosen, first or BEGINNING, last, limit)
             return [plain(row) for row in found]
-        first_group, second_group = (name if name in groups else "null::text" for name in names)
-        query, span = _MERGED.format(**table, first=first_group, second=second_group), _SPAN.format(**table)
-        found = await newest(connection, query, span, (*chosen, first, last), limit, step_us)
-        return [plain(row) for row in found]
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            first_group, second_group = (name if name in groups else "null::text" for name in names)
+            group = {"first": first_group, "second": second_group}
+            step = timedelta(microseconds=step_us)
+            marks = (await read_marks(connection)).of(step)
+
+            async def merged(begin: datetime) -> Sequence[Mapping[str, Any]]:
+                return await _merge(connection, table | group, chosen, pieces(begin, last, marks), limit, step)
+
+            async def ends() -> Sequence[datetime | None]:
+                return await connection.fetchrow(_SPAN.format(**table), *chosen, *marks, last)  # type: ignore[no-any-return]
+
+            return [plain(row) for row in await _newest(merged, ends, first, limit, step)]
+
+
+async def _merge(
+    connection: asyncpg.Connection,
+    names: dict[str, str],
+    chosen: Sequence[str | None],
+    parts: Sequence[Piece],
+    limit: int,
+    step: timedelta,
+) -> Sequence[Mapping[str, Any]]:
+    """The rows in all `parts`, merged."""
+    if not parts:
+        return []
+    selects, bounds = [], []
+    for number, part in enumerate(parts):
+        begin, end = f"${6 + 2 * number}", f"${7 + 2 * number}"
+        selects.append(_PIECE.format(**names | {"table": names["table"] + part.table}, begin=begin, end=end))
+        bounds += [part.begin, part.end]
+    query = _MERGED.format(**names, pieces="\n        union all".join(selects))
+    return await connection.fetch(query, *chosen, limit, step, *bounds)  # type: ignore[no-any-return]
 
 
 async def newest(
@@ -160,21 +196,39 @@ async def newest(
     Its parameters are `chosen`, of which the last two are the time from and to, `limit` and the step. `span` gives the
     oldest and the newest window of `chosen`.
     """
-    step = timedelta(microseconds=step_us)
     *which, first, last = chosen
+    step = timedelta(microseconds=step_us)
+
+    async def rows(begin: datetime) -> Sequence[Mapping[str, Any]]:
+        return await connection.fetch(query, *which, begin, last, limit, step)  # type: ignore[no-any-return]
+
+    async def ends() -> Sequence[datetime | None]:
+        return await connection.fetchrow(span, *chosen)  # type: ignore[no-any-return]
+
+    return await _newest(rows, ends, first, limit, step)
+
+
+async def _newest(
+    rows: Callable[[datetime], Awaitable[Sequence[Mapping[str, Any]]]],
+    ends: Callable[[], Awaitable[Sequence[datetime | None]]],
+    first: datetime | None,
+    limit: int,
+    step: timedelta,
+) -> Sequence[Mapping[str, Any]]:
+    """The same of `rows`, which gives those of the windows from a time on; `ends` the oldest and the newest window."""
     if first is not None:
-        return await connection.fetch(query, *chosen, limit, step)  # type: ignore[no-any-return]
+        return await rows(first)
     # Without a beginning: look at the newest stretch only, and further back while it holds too few rows.
-    oldest, latest = await connection.fetchrow(span, *chosen)
-    if latest is None:
+    oldest, latest = await ends()
+    if oldest is None or latest is None:
         return []
     latest -= (latest - EPOCH) % step
     stretch = (limit - 1) * step
     while True:
         begin = latest - stretch
-        rows: Sequence[Mapping[str, Any]] = await connection.fetch(query, *which, begin, last, limit, step)
-        if len(rows) == limit or begin <= oldest:
-            return rows
+        found = await rows(begin)
+        if len(found) == limit or begin <= oldest:
+            return found
         stretch = 8 * stretch + step
 
 
