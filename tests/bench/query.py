@@ -39,6 +39,9 @@ async def query(ground: Ground, report: Report, options: Options) -> None:
             await _fill(worker.dsn, now_us, filled, days)
             filled = days
             print(f"{days} days of rows are there after {time.monotonic() - began:.0f} s", flush=True)
+            began = time.monotonic()
+            await _add_up(worker.dsn, now_us)
+            print(f"and their hours {time.monotonic() - began:.0f} s later", flush=True)
             for _ in range(options.runs):
                 report.add("query", f"{days} days of rows", await asyncio.to_thread(_ask, worker.url, now_us))
     finally:
@@ -91,6 +94,21 @@ async def _fill(dsn: str, now_us: int, filled: int, days: int) -> None:
             time_of(now_us - _MINUTES * MINUTE_US),
         )
     await connection.execute("vacuum analyze llm_metrics")
+    await connection.close()
+
+
+async def _add_up(dsn: str, now_us: int) -> None:
+    """Have the worker add up the hours anew: it may have begun before all of their rows were there."""
+    connection = await asyncpg.connect(dsn)
+    async with connection.transaction():
+        await connection.execute("update llm_history set hours_until = 'epoch'")
+        await connection.execute("truncate llm_metrics_hourly")
+    due = time_of(now_us - 120 * MINUTE_US)
+    while True:
+        await asyncio.sleep(0.5)
+        if await connection.fetchval("select hours_until from llm_history") >= due:
+            break
+    await connection.execute("vacuum analyze llm_metrics_hourly")
     await connection.close()
 
 
