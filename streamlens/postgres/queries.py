@@ -32,6 +32,7 @@ _ROWS = f"""
         price_versions_names(price_versions) as price_versions, revision, final
     from {{table}}
     where {_CHOSEN} and window_start >= $4 and window_start < $5
+        and window_start >= (select minutes_from from llm_history)
     order by window_start desc, tenant_id, {{one}}, {{two}}
     limit $6"""
 
