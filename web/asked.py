@@ -34,6 +34,12 @@ def one_of(choices: Collection[str], description: str = "") -> Meta:
     return reads(lambda asked, field: asked.one_of(field, choices), description, type="string", enum=list(choices))
 
 
+def named(choices: Mapping[str, int], description: str = "") -> Meta:
+    """An `int` that is asked for by its name."""
+    schema = {"type": "string", "enum": list(choices)}
+    return reads(lambda asked, field: asked.choice(field, choices, ""), description, choices, **schema)
+
+
 def some_of(choices: Collection[str], description: str = "") -> Meta:
     """A `tuple[str, ...]` of some of `choices`, comma separated; "none" is the empty one."""
     items = {"type": "string", "enum": [*choices, "none"]}
@@ -59,12 +65,7 @@ Moment = Annotated[
     ),
 ]
 """Epoch microseconds, once it is read."""
-Step = Annotated[
-    int,
-    reads(
-        lambda asked, field: asked.choice(field, STEPS_US, ""), "Of windows", STEPS_US, type="string", enum=[*STEPS_US]
-    ),
-]
+Step = Annotated[int, named(STEPS_US, "Of windows")]
 """Microseconds, once it is read."""
 Limit = Annotated[int, Meta(ge=1, le=10_000, description="So many rows at most")]
 

@@ -15,7 +15,7 @@ from streamlens.errors import BadSetting, Unavailable
 from streamlens.facets import FACETS
 from streamlens.postgres import queries
 from streamlens.postgres.queries import MINUTE_US, SERIES
-from web.asked import STEPS_US, Asked, KeysTenant, Limit, Name, Spanned, reads
+from web.asked import STEPS_US, Asked, KeysTenant, Limit, Name, Spanned, named, reads
 from web.contract import Answer, Time, asks
 from web.metricsrow import MetricsRow
 from web.otlp import ExportedMetrics
@@ -45,14 +45,7 @@ _GROUPED = reads(
     items={"type": "string", "enum": [*SERIES, "none", *FACETS]},
 )
 
-
-_STEPS_US = {**STEPS_US, "all": WHOLE_US}
-_STEP = reads(
-    lambda asked, field: asked.choice(field, _STEPS_US, ""),
-    "Of windows; `all` (with `from`) is one row of the whole time",
-    type="string",
-    enum=[*_STEPS_US],
-)
+_STEP = named({**STEPS_US, "all": WHOLE_US}, "Of windows; `all` (with `from`) is one row of the whole time")
 
 
 class MetricsAsked(Spanned, frozen=True, kw_only=True):

@@ -190,12 +190,8 @@ def _table(caption: str, rows: Iterable[Iterable[str]]) -> str:
 def example(method: str, path: str, operation: Json) -> str:
     """A command that asks for a route, or sends it its example."""
     endless = "text/event-stream" in operation["responses"].get("200", {}).get("content", {})
-    words = [
-        "curl",
-        "-sSN" if endless else "-sS",
-        *([] if method in ("GET", "POST") else ["-X", method]),
-        quote(_ORIGIN + path),
-    ]
+    asked = "&".join(_asked(each) for each in operation.get("parameters", ()) if _needed(each))
+    words = ["curl", "-sSN" if endless else "-sS", quote(_ORIGIN + path + (f"?{asked}" if asked else ""))]
     content = operation.get("requestBody", {}).get("content", {})
     if "example" in content.get(JSON, {}):
         # The time of the example is that of the shell which sends it.
@@ -205,6 +201,16 @@ def example(method: str, path: str, operation: Json) -> str:
     elif method != "GET":
         words += ["-X", method]
     return " ".join(words)
+
+
+def _needed(parameter: Json) -> bool:
+    return parameter["in"] == "query" and bool(parameter.get("required"))
+
+
+def _asked(parameter: Json) -> str:
+    """With its first example."""
+    value = parameter["schema"].get("examples", [parameter["name"]])[0]
+    return f"{parameter['name']}={','.join(value) if isinstance(value, list) else value}"
 
 
 def _prose(text: str) -> str:

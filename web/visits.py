@@ -137,7 +137,10 @@ async def _cohort(tenant_id: str | None, cohort_date: date, days: int, by: str |
 class FunnelAsked(Spanned, frozen=True, kw_only=True):
     """Which routes in which order, and whose calls; without `from` and `to` of the last seven days."""
 
-    steps: Annotated[tuple[str, ...], Meta(min_length=1, max_length=10, description="Routes, comma separated")]
+    steps: Annotated[
+        tuple[str, ...],
+        Meta(min_length=1, max_length=10, description="Routes, comma separated", examples=[["search", "chat"]]),
+    ]
     of: Literal["users", "sessions"] = "users"
 
     def __post_init__(self) -> None:
