@@ -40,6 +40,8 @@ BAD = [
     (f"/v1/metrics?tenant_id={FAR}", "tenant_id"),
     ("/v1/metrics?route=%00", "route"),
     ("/v1/ledger?from=soon", "from"),
+    ("/v1/ledger?cursor=x", "cursor"),
+    ("/v1/ledger?cursor=WzAsIlx1MDAwMCJd", "cursor"),
     ("/v1/ledger?step=1m", "step"),
     ("/v1/ledger?tenant_id=a%00b", "tenant_id"),
     (f"/v1/series?tenant_id={FAR}", "tenant_id"),
@@ -159,6 +161,22 @@ async def test_the_ledger_says_what_closes(site: Site) -> None:
     ]
     one = await (await site.http.get("/v1/ledger?tenant_id=acme&limit=1")).json()
     assert [row["tenant_id"] for row in one["ledger"]] == ["acme"]
+
+
+async def test_the_ledger_is_continued_where_the_answer_before_has_ended(site: Site, store: PostgresStore) -> None:
+    later = [booked(tenant_id=tenant, minute_us=NOON + MINUTE, received=1) for tenant in ("acme", "zoo")]
+    await store.write([], later)
+    every, seen, query = (await (await site.http.get("/v1/ledger")).json())["ledger"], [], "?limit=3"
+    assert [(row["minute"][14:16], row["tenant_id"]) for row in every] == [
+        *(("01", "acme"), ("01", "zoo")),
+        *(("00", ""), ("00", "acme")),
+    ]
+    for count in (3, 1):
+        page = await (await site.http.get(f"/v1/ledger{query}")).json()
+        assert len(page["ledger"]) == count
+        seen += page["ledger"]
+        query = f"?limit=3&cursor={page['next']}"
+    assert (seen, page["next"]) == (every, None)
 
 
 @pytest.mark.parametrize("path", ["/v1/metrics", "/v1/tenants", "/v1/series", "/v1/ledger"])

@@ -14,9 +14,10 @@ from streamlens.app import app
 from streamlens.errors import BadSetting, Unavailable
 from streamlens.facets import FACETS
 from streamlens.postgres import queries
-from streamlens.postgres.queries import MINUTE_US, SERIES
-from web.asked import STEPS_US, Asked, KeysTenant, Limit, Name, Spanned, named, reads
+from streamlens.postgres.queries import MINUTE_US, SERIES, LedgerPlace
+from web.asked import PLACE, STEPS_US, Asked, KeysTenant, Limit, Name, Spanned, named, reads
 from web.contract import Answer, Time, asks
+from web.cursor import after
 from web.metricsrow import MetricsRow
 from web.otlp import ExportedMetrics
 from web.parameters import Parameters
@@ -160,6 +161,7 @@ class LedgerAsked(Spanned, frozen=True, kw_only=True):
     """Which minutes."""
 
     limit: Limit = 10_000
+    cursor: Annotated[LedgerPlace, PLACE] | None = None
 
 
 class LedgerRow(Answer, frozen=True, kw_only=True):
@@ -181,6 +183,7 @@ class LedgerAnswer(Answer, frozen=True, kw_only=True):
     """Newest first."""
 
     ledger: list[LedgerRow]
+    next: str | None
 
 
 @app.page("/v1/ledger")
@@ -189,8 +192,10 @@ class Ledger(View):
 
     @asks(LedgerAsked, LedgerAnswer)
     async def get(self, asked: LedgerAsked) -> dict[str, Any]:
-        question = queries.ledger(current().pool, asked.tenant_id, asked.from_us, asked.to_us, asked.limit)
-        return {"ledger": await answered(question)}
+        place = asked.cursor
+        question = queries.ledger(current().pool, asked.tenant_id, asked.from_us, asked.to_us, asked.limit, place)
+        rows = await answered(question)
+        return {"ledger": rows, "next": after(rows, asked.limit, LedgerPlace.of)}
 
 
 async def _series(pool: Any, tenant_id: str | None) -> list[dict[str, Any]]:

@@ -7,10 +7,14 @@ values as parameters only. Times are microseconds since the epoch on the way in 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import asyncpg
+import msgspec
+from msgspec import Meta
 
+from streamlens.events import time_us
+from streamlens.fields import MAX_TIME_US
 from streamlens.postgres.connection import reader
 from streamlens.postgres.merging import BEGINNING, END, MEASURES, SUMS, Piece, pieces, read_marks
 from streamlens.postgres.rows import EPOCH, time_of
@@ -121,8 +125,20 @@ _LEDGER = """
     from llm_ledger
     where ($1::text is null or tenant_id = $1)
         and ($2::timestamptz is null or minute >= $2) and ($3::timestamptz is null or minute < $3)
+        and ($5::timestamptz is null or minute <= $5 and (minute < $5 or tenant_id > $6))
     order by minute desc, tenant_id
     limit $4"""
+
+
+class LedgerPlace(msgspec.Struct, frozen=True, array_like=True):
+    """A row's place in the ledger, newest first."""
+
+    minute_us: Annotated[int, Meta(ge=0, lt=MAX_TIME_US)]
+    tenant_id: Annotated[str, Meta(max_length=256, pattern="^[^\\x00]*$")]
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> "LedgerPlace":
+        return cls(time_us(datetime.fromisoformat(row["minute"])), row["tenant_id"])
 
 
 async def metrics(
@@ -252,11 +268,14 @@ async def ledger(
     from_us: int | None = None,
     to_us: int | None = None,
     limit: int = 10_000,
+    after: LedgerPlace | None = None,
 ) -> list[dict[str, Any]]:
-    """The ledger of the minutes in [from, to); `closes` says whether the books of a minute balance."""
+    """The ledger of the minutes in [from, to), or what comes after a place; `closes` says whether the books of a minute
+    balance."""
+    minute_us, tenant = (None, None) if after is None else (after.minute_us, after.tenant_id)
+    chosen = (tenant_id, moment(from_us), moment(to_us), limit, moment(minute_us), tenant)
     async with reader(pool) as connection:
-        rows = await connection.fetch(_LEDGER, tenant_id, moment(from_us), moment(to_us), limit)
-        return [plain(row) for row in rows]
+        return [plain(row) for row in await connection.fetch(_LEDGER, *chosen)]
 
 
 def moment(us: int | None) -> datetime | None:
