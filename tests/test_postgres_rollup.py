@@ -203,9 +203,10 @@ _BETWEEN = " union all ".join(
     f"""(select {table == "llm_facets"} as facets, tenant_id, sum(requests) as requests, sum(latency_sum_us) as latency,
         histogram_merge(latency_zero, latency_index, latency_count)::text as histogram, sum(revision) as revision,
         counts_merge(error_types) as error_types, sum(estimated_cost_usd) as cost
-    from {table}_between($1, $2) group by tenant_id order by tenant_id)"""
+    from {table}_between($1, $2) group by tenant_id)"""
     for table in ("llm_metrics", "llm_facets")
 )
+_BETWEEN += " order by facets, tenant_id"
 
 
 @pytest.mark.parametrize("seed", range(2))

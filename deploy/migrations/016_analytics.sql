@@ -50,8 +50,9 @@ begin atomic
             histogram_merge(m.latency_zero, m.latency_index, m.latency_count) as latency,
             min(m.latency_min_us) as low, max(m.latency_max_us) as high,
             sum(m.prompt_tokens)::bigint as tokens_in, sum(m.completion_tokens)::bigint as tokens_out
-        from llm_metrics as m
-        where (of_tenant is null or m.tenant_id = of_tenant) and (of_model is null or m.model = of_model)
+        from llm_metrics as m, llm_history as h
+        where m.window_start >= h.minutes_from
+            and (of_tenant is null or m.tenant_id = of_tenant) and (of_model is null or m.model = of_model)
             and (since is null or m.window_start >= since) and (before is null or m.window_start < before)
         group by 1, 2, 3
     ), told as (
@@ -60,8 +61,8 @@ begin atomic
             histogram_merge(f.latency_zero, f.latency_index, f.latency_count) as latency,
             min(f.latency_min_us) as low, max(f.latency_max_us) as high,
             sum(f.prompt_tokens)::bigint as tokens_in, sum(f.completion_tokens)::bigint as tokens_out
-        from llm_facets as f, model_version_parts(f.value) as part
-        where f.facet = 'model_version' and part[2] is not null
+        from llm_facets as f, llm_history as h, model_version_parts(f.value) as part
+        where f.facet = 'model_version' and part[2] is not null and f.window_start >= h.minutes_from
             and (of_tenant is null or f.tenant_id = of_tenant) and (of_model is null or part[1] = of_model)
             and (since is null or f.window_start >= since) and (before is null or f.window_start < before)
         group by 1, 2, 3, 4
@@ -89,15 +90,15 @@ begin atomic
     limit most;
 end;
 
--- Errors per tenant, class, route and model; `last_seen` is the start of the newest minute that has one.
+-- Errors per tenant, class, route and model; `last_seen` is the start of the newest minute, or
+-- where minutes were added up of the newest hour, that has one.
 create function errors_by_series(of_tenant text, since timestamptz, before timestamptz)
 returns table (tenant_id text, error_type text, route text, model text, count bigint, last_seen timestamptz)
 language sql stable parallel safe
 begin atomic
     select m.tenant_id, e.key, m.route, m.model, sum(e.value::bigint)::bigint, max(m.window_start)
-    from llm_metrics as m, jsonb_each_text(m.error_types) as e
-    where (of_tenant is null or m.tenant_id = of_tenant) and m.window_start >= since and m.window_start < before
-        and m.errors > 0
+    from llm_metrics_between(since, before) as m, jsonb_each_text(m.error_types) as e
+    where (of_tenant is null or m.tenant_id = of_tenant) and m.errors > 0
     group by 1, 2, 3, 4;
 end;
 
@@ -143,8 +144,8 @@ begin atomic
             coalesce(sum(m.completion_tokens), 0)::bigint as completion_tokens,
             sum(m.estimated_cost_usd) as estimated_cost_usd, coalesce(sum(m.unpriced), 0)::bigint as unpriced,
             count(distinct m.model) as models, count(distinct m.route) as routes, count(distinct m.tenant_id) as tenants
-        from llm_metrics as m
-        where (of_tenant is null or m.tenant_id = of_tenant) and m.window_start >= since and m.window_start < before
+        from llm_metrics_between(since, before) as m
+        where of_tenant is null or m.tenant_id = of_tenant
     )
     select a.requests, a.errors, a.errors / nullif(a.requests, 0)::double precision,
         a.latency_sum_us / 1000 / nullif(a.requests, 0),
@@ -155,7 +156,8 @@ begin atomic
     from merged as a;
 end;
 
--- Calls per step, the oldest first, those without calls too. The first step is the one that `since` is in.
+-- Calls per step, the oldest first, those without calls too. The first step is the one that `since` is in. Steps of less
+-- than an hour are of minutes, which do not stay as long as hours do.
 create function calls_over_time(
     of_tenant text, of_route text, of_model text, since timestamptz, before timestamptz, step interval
 ) returns table (
@@ -172,9 +174,18 @@ begin atomic
             min(m.latency_min_us) as low, max(m.latency_max_us) as high,
             sum(m.prompt_tokens)::bigint as prompt_tokens, sum(m.completion_tokens)::bigint as completion_tokens,
             sum(m.estimated_cost_usd) as estimated_cost_usd
-        from llm_metrics as m
+        from (
+            select tenant_id, route, model, window_start, requests, errors, latency_zero, latency_index, latency_count,
+                latency_min_us, latency_max_us, prompt_tokens, completion_tokens, estimated_cost_usd
+            from llm_metrics_between(since, before) where step >= interval '1 hour'
+            union all
+            select tenant_id, route, model, window_start, requests, errors, latency_zero, latency_index, latency_count,
+                latency_min_us, latency_max_us, prompt_tokens, completion_tokens, estimated_cost_usd
+            from llm_metrics, llm_history
+            where step < interval '1 hour' and window_start >= since and window_start < before and window_start >= minutes_from
+        ) as m
         where (of_tenant is null or m.tenant_id = of_tenant) and (of_route is null or m.route = of_route)
-            and (of_model is null or m.model = of_model) and m.window_start >= since and m.window_start < before
+            and (of_model is null or m.model = of_model)
         group by 1
     )
     select s.at, coalesce(a.requests, 0), coalesce(a.errors, 0),
@@ -187,7 +198,7 @@ begin atomic
     order by s.at;
 end;
 
--- Calls per provider, the most first. Provider null: those that tell none, or told it longer ago than facets are kept.
+-- Calls per provider, the most first. Provider null: those that tell none.
 create function calls_by_provider(of_tenant text, since timestamptz, before timestamptz)
 returns table (
     provider text, requests bigint, errors bigint, error_rate double precision,
@@ -203,9 +214,8 @@ begin atomic
             min(f.latency_min_us) as low, max(f.latency_max_us) as high,
             sum(f.prompt_tokens) as prompt_tokens, sum(f.completion_tokens) as completion_tokens,
             sum(f.priced) as priced, sum(f.estimated_cost_usd) as cost_usd, sum(f.unpriced) as unpriced
-        from llm_facets as f
+        from llm_facets_between(since, before) as f
         where f.facet = 'provider' and (of_tenant is null or f.tenant_id = of_tenant)
-            and f.window_start >= since and f.window_start < before
         group by 1
     ), calls as (
         select sum(m.requests) as requests, sum(m.errors) as errors, sum(m.latency_sum_us) as latency_sum_us,
@@ -213,8 +223,8 @@ begin atomic
             min(m.latency_min_us) as low, max(m.latency_max_us) as high,
             sum(m.prompt_tokens) as prompt_tokens, sum(m.completion_tokens) as completion_tokens,
             sum(m.priced) as priced, sum(m.estimated_cost_usd) as cost_usd, sum(m.unpriced) as unpriced
-        from llm_metrics as m
-        where (of_tenant is null or m.tenant_id = of_tenant) and m.window_start >= since and m.window_start < before
+        from llm_metrics_between(since, before) as m
+        where of_tenant is null or m.tenant_id = of_tenant
     ), told_in_all as (
         select coalesce(sum(t.requests), 0) as requests, coalesce(sum(t.errors), 0) as errors,
             coalesce(sum(t.latency_sum_us), 0) as latency_sum_us,
