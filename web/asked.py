@@ -37,13 +37,13 @@ def one_of(choices: Collection[str], description: str = "") -> Meta:
 def named(choices: Mapping[str, int], description: str = "") -> Meta:
     """An `int` that is asked for by its name."""
     schema = {"type": "string", "enum": list(choices)}
-    return reads(lambda asked, field: asked.choice(field, choices, ""), description, choices, **schema)
+    return reads(lambda asked, field: choices[asked.one_of(field, choices)], description, choices, **schema)
 
 
 def some_of(choices: Collection[str], description: str = "") -> Meta:
     """A `tuple[str, ...]` of some of `choices`, comma separated; "none" is the empty one."""
     items = {"type": "string", "enum": [*choices, "none"]}
-    return reads(lambda asked, field: asked.names(field, choices, ""), description, type="array", items=items)
+    return reads(lambda asked, field: asked.some_of(field, choices), description, type="array", items=items)
 
 
 PLACE = Meta(description="The `next` of the answer before; goes on after it", extra={"place": True})
@@ -177,19 +177,19 @@ def _choices(hint: Any) -> tuple[str, ...]:
 def _read_of(kind: inspect.Type, choices: tuple[str, ...], *, place: bool) -> _Read:
     match kind:
         case inspect.StructType(cls=cls) if place:
-            return lambda asked, field: opened(field, asked.name(field) or "", cls)
+            return lambda asked, field: opened(field, asked.name(field), cls)
         case inspect.StrType():
             return lambda asked, field: asked.name(field)
         case inspect.IntType(ge=int(low), le=int(high)):
-            return lambda asked, field: asked.count(field, low, high, 0)
+            return lambda asked, field: asked.count(field, low, high)
         case inspect.BoolType():
-            return lambda asked, field: bool(asked.choice(field, {"true": 1, "false": 0}, ""))
+            return lambda asked, field: asked.one_of(field, ("true", "false")) == "true"
         case inspect.DateType():
             return lambda asked, field: asked.date(field)
         case inspect.LiteralType():
             return lambda asked, field: asked.one_of(field, choices)
         case inspect.VarTupleType(item_type=inspect.LiteralType()):
-            return lambda asked, field: asked.names(field, choices, "")
+            return lambda asked, field: asked.some_of(field, choices)
         case inspect.VarTupleType(item_type=inspect.StrType(), min_length=int(low), max_length=int(high)):
             return lambda asked, field: asked.texts(field, low, high)
     raise TypeError(f"no parameter has the type {kind}")

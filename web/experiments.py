@@ -60,14 +60,14 @@ class Experiments(View):
 
 
 def _read_metric(asked: Parameters, field: str) -> str:
-    metric = asked.name(field) or ""
+    metric = asked.name(field)
     if metric not in METRICS and not (metric.startswith(SCORE) and metric != SCORE):
         raise Problem(400, f"not one of {', '.join(METRICS)}, nor {SCORE} and the name of an evaluation", field=field)
     return metric
 
 
 def _read_shares(asked: Parameters, field: str) -> dict[str, float]:
-    given = [_WEIGHT.fullmatch(each) for each in (asked.name(field) or "").split(",")]
+    given = [_WEIGHT.fullmatch(each) for each in asked.name(field).split(",")]
     shares = {each[1]: float(each[2]) for each in given if each}
     if len(shares) < len(given) or not all(shares.values()):
         raise Problem(400, "not the weights, above 0, of different variants, as A:0.9,B:0.1", field=field)

@@ -3,7 +3,7 @@
 Routes declare theirs as types (`web.asked`), for each of which there is a verb here.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from datetime import date, datetime
 from typing import Annotated
 
@@ -20,8 +20,8 @@ _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Parameters:
-    """The query of one request, and what is `known` of its path. An empty value counts as not given. All methods raise
-    `Problem` 400 with the field.
+    """The query of one request, and what is `known` of its path. An empty value counts as not given. The verbs are for
+    what is given, and raise `Problem` 400 with the field.
 
     A key's tenant is the `tenant_id` of every question asked with it, whether the route knows that parameter or not.
     """
@@ -48,18 +48,16 @@ class Parameters:
         """Whether there is anything to read."""
         return bool(self._values.get(field))
 
-    def name(self, field: str) -> str | None:
+    def name(self, field: str) -> str:
         """A name of the events' contract: at most 256 characters, no NUL."""
-        value = self._values.get(field) or None
-        if value is not None and (len(value) > _MAX_NAME or not _is_text(value)):
+        value = self._values[field]
+        if len(value) > _MAX_NAME or not _is_text(value):
             raise _bad(field, f"not a text of at most {_MAX_NAME} characters")
         return value
 
-    def time_us(self, field: str) -> int | None:
+    def time_us(self, field: str) -> int:
         """Epoch microseconds of an event time: RFC 3339 with an offset, or integer epoch milliseconds."""
-        value = self._values.get(field)
-        if not value:
-            return None
+        value = self._values[field]
         if value.isascii() and value.isdigit() and len(value) <= 15:
             us = int(value) * 1000
         else:
@@ -73,62 +71,38 @@ class Parameters:
             raise _bad(field, "not between the years 1970 and 9999")
         return us
 
-    def span_us(self) -> tuple[int | None, int | None]:
-        """`from` and `to`, each None where it is open."""
-        start, end = self.time_us("from"), self.time_us("to")
-        if start is not None and end is not None and start > end:
-            raise _bad("from", "after `to`")
-        return start, end
-
-    def one_of(self, field: str, choices: Collection[str]) -> str | None:
+    def one_of(self, field: str, choices: Collection[str]) -> str:
         """One of the names in `choices`."""
-        value = self._values.get(field) or None
-        if value is not None and value not in choices:
+        value = self._values[field]
+        if value not in choices:
             raise _bad(field, f"not one of {', '.join(choices)}")
         return value
 
-    def choice(self, field: str, choices: Mapping[str, int], default: str) -> int:
-        """The number that stands for one of the names in `choices`."""
-        value = self._values.get(field) or default
-        if value not in choices:
-            raise _bad(field, f"not one of {', '.join(choices)}")
-        return choices[value]
-
-    def names(self, field: str, choices: Iterable[str], default: str) -> tuple[str, ...]:
+    def some_of(self, field: str, choices: Collection[str]) -> tuple[str, ...]:
         """A comma separated choice of `choices`, in their order; "none" is the empty one."""
-        value = self._values.get(field) or default
+        value = self._values[field]
         given = [] if value == "none" else value.split(",")
         if len(set(given)) < len(given) or not set(given) <= set(choices):
             raise _bad(field, f"not `none` nor a comma separated choice of {', '.join(choices)}")
         return tuple(choice for choice in choices if choice in given)
 
-    def date(self, field: str) -> date | None:
+    def date(self, field: str) -> date:
         """A day, as 2026-11-18."""
-        value = self._values.get(field)
-        if not value:
-            return None
         try:
-            return msgspec.convert(value, date)
+            return msgspec.convert(self._values[field], date)
         except (msgspec.ValidationError, UnicodeEncodeError):
             raise _bad(field, "not a date as 2026-11-18") from None
 
     def texts(self, field: str, low: int, high: int) -> tuple[str, ...]:
         """From `low` to `high` names, comma separated."""
-        names = (self._values.get(field) or "").split(",")
+        names = self._values[field].split(",")
         if not low <= len(names) <= high or any(not 0 < len(name) <= _MAX_NAME or not _is_text(name) for name in names):
             raise _bad(field, f"not {low} to {high} comma separated texts of 1 to {_MAX_NAME} characters")
         return tuple(names)
 
-    def among(self, field: str, choices: Collection[str]) -> str | None:
-        """The value, if it is one of `choices`; what else it may be, another method says."""
-        value = self._values.get(field)
-        return value if value in choices else None
-
-    def count(self, field: str, low: int, high: int, default: int) -> int:
+    def count(self, field: str, low: int, high: int) -> int:
         """An integer from `low` to `high`."""
-        value = self._values.get(field)
-        if not value:
-            return default
+        value = self._values[field]
         digits = max(9, len(str(high)))
         if not (value.isascii() and value.isdigit() and len(value) <= digits and low <= int(value) <= high):
             raise _bad(field, f"not an integer from {low:,} to {high:,}")

@@ -35,8 +35,8 @@ log = structlog.get_logger()
 
 
 def _read_groups(asked: Parameters, field: str) -> tuple[str, ...]:
-    facet = asked.among(field, FACETS)
-    return (facet,) if facet else asked.names(field, SERIES, "")
+    facet = asked.name(field)
+    return (facet,) if facet in FACETS else asked.some_of(field, SERIES)
 
 
 _GROUPED = reads(
