@@ -161,7 +161,7 @@ async def test_sessions_are_whole_and_continued_where_a_page_ends(site: Site) ->
         "routes": ["search", "chat"],
     }
     found, path = [], "/v1/sessions?limit=1"
-    while path:
+    while path and len(found) < 9:
         page = await get(site, path)
         found += [(each["tenant_id"], each["session_id"]) for each in page["sessions"]]
         path = page["next"] and f"/v1/sessions?limit=1&cursor={page['next']}"
