@@ -1,9 +1,10 @@
 """The questions about a span, on random traffic, against what brute force over its calls says."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from math import ceil
 from random import Random
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -12,7 +13,8 @@ from postgres_rows import MINUTE, NOON, cell, metric
 from streamlens.cell import Cell
 from streamlens.facets import version_of
 from streamlens.postgres import analytics
-from streamlens.postgres.rows import FacetRow
+from streamlens.postgres.rollup import Rollup
+from streamlens.postgres.rows import FacetRow, SettledRow
 from streamlens.postgres.store import PostgresStore
 
 HOUR = 60 * MINUTE
@@ -96,6 +98,25 @@ async def put(store: PostgresStore, found: list[Call]) -> None:
     await store.write(rows)
 
 
+Fill = Callable[[list[Call]], Awaitable[bool]]
+
+
+@pytest.fixture(params=["minutes", "hours"])
+def fill(request: pytest.FixtureRequest, store: PostgresStore) -> Fill:
+    """Puts the rows; returns whether their first two hours were added up then."""
+
+    async def fill(found: list[Call]) -> bool:
+        await put(store, found)
+        if request.param == "hours":
+            await store.write([SettledRow(0, NOON + 2 * HOUR, (1, 1))])
+            rollup = Rollup(SimpleNamespace(pool=store.pool, trouble=""), 1)  # type: ignore[arg-type]
+            while await rollup.step():
+                pass
+        return bool(request.param == "hours")
+
+    return fill
+
+
 def p(group: list[Call], q: float) -> Any:
     """By nearest rank, in milliseconds."""
     ascending = sorted(call.latency_us for call in group)
@@ -126,7 +147,7 @@ def of(found: list[Call], tenant: str | None, first: int = 0, last: int = 180) -
     return [call for call in found if tenant in (None, call.tenant) and first <= call.minute < last]
 
 
-@pytest.fixture(scope="module", params=range(3))
+@pytest.fixture(scope="module", params=range(2))
 def traffic(request: pytest.FixtureRequest) -> list[Call]:
     return calls(request.param)
 
@@ -174,8 +195,10 @@ async def test_a_model_all_of_whose_calls_tell_a_version_has_no_row_without_and_
 
 @pytest.mark.parametrize("tenant", [None, "acme", "nobody"])
 @pytest.mark.parametrize(("first", "last"), [(0, 180), (1, 61)])
-async def test_errors(store: PostgresStore, traffic: list[Call], tenant: str | None, first: int, last: int) -> None:
-    await put(store, traffic)
+async def test_errors(
+    store: PostgresStore, fill: Fill, traffic: list[Call], tenant: str | None, first: int, last: int
+) -> None:
+    hours = await fill(traffic)
     span = NOON + first * MINUTE, NOON + last * MINUTE
     failed = [call for call in of(traffic, tenant, first, last) if call.error]
     groups = grouped(failed, lambda c: (c.tenant, c.error, c.route, c.model))
@@ -183,7 +206,7 @@ async def test_errors(store: PostgresStore, traffic: list[Call], tenant: str | N
         {
             **dict(zip(("tenant_id", "error_type", "route", "model"), key, strict=True)),
             "count": len(group),
-            "last_seen": iso(max(call.minute for call in group)),
+            "last_seen": _seen(group, hours and last == 180),
             "share": len(group) / len(failed),
         }
         for key, group in groups.items()
@@ -199,7 +222,7 @@ async def test_errors(store: PostgresStore, traffic: list[Call], tenant: str | N
             "error_type": error,
             "count": len(group),
             "share": pytest.approx(len(group) / len(failed)),
-            "last_seen": iso(max(call.minute for call in group)),
+            "last_seen": _seen(group, hours and last == 180),
             "routes": _most(call.route for call in group),
             "models": _most(call.model for call in group),
         }
@@ -209,13 +232,19 @@ async def test_errors(store: PostgresStore, traffic: list[Call], tenant: str | N
     ]
 
 
+def _seen(group: list[Call], hours: bool) -> str:
+    """The newest minute; of what was added up, the hour."""
+    newest = max(call.minute for call in group)
+    return iso(newest // 60 * 60 if hours and newest < 120 else newest)
+
+
 def _most(names: Iterable[str]) -> list[str]:
     return [name for name, _ in sorted(Counter(names).items(), key=lambda pair: (-pair[1], pair[0]))]
 
 
 @pytest.mark.parametrize("tenant", [None, "acme", "nobody"])
-async def test_a_summary(store: PostgresStore, traffic: list[Call], tenant: str | None) -> None:
-    await put(store, traffic)
+async def test_a_summary(store: PostgresStore, fill: Fill, traffic: list[Call], tenant: str | None) -> None:
+    await fill(traffic)
     group = of(traffic, tenant, 1, 61)
     known = {**counts(group), **tokens(group)}
     assert await analytics.summary(store.pool, tenant, NOON + MINUTE, NOON + 61 * MINUTE) == {
@@ -236,9 +265,13 @@ async def test_a_summary(store: PostgresStore, traffic: list[Call], tenant: str 
     "chosen", [(None, None, None), ("acme", "/chat", None), ("acme", None, "acme"), ("no", None, None)]
 )
 async def test_each_step_has_a_point(
-    store: PostgresStore, traffic: list[Call], step_us: int, chosen: tuple[str | None, str | None, str | None]
+    store: PostgresStore,
+    fill: Fill,
+    traffic: list[Call],
+    step_us: int,
+    chosen: tuple[str | None, str | None, str | None],
 ) -> None:
-    await put(store, traffic)
+    await fill(traffic)
     tenant, route, model = chosen
     group = [c for c in of(traffic, tenant, 1, 152) if route in (None, c.route) and model in (None, c.model)]
     step = step_us // MINUTE
@@ -253,9 +286,9 @@ async def test_each_step_has_a_point(
 
 @pytest.mark.parametrize("tenant", [None, "acme", "nobody"])
 async def test_providers_and_those_that_tell_none(
-    store: PostgresStore, traffic: list[Call], tenant: str | None
+    store: PostgresStore, fill: Fill, traffic: list[Call], tenant: str | None
 ) -> None:
-    await put(store, traffic)
+    await fill(traffic)
     chosen = of(traffic, tenant, 1, 61)
     expected = [
         {

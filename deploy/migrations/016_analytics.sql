@@ -50,10 +50,10 @@ begin atomic
             histogram_merge(m.latency_zero, m.latency_index, m.latency_count) as latency,
             min(m.latency_min_us) as low, max(m.latency_max_us) as high,
             sum(m.prompt_tokens)::bigint as tokens_in, sum(m.completion_tokens)::bigint as tokens_out
-        from llm_metrics as m, llm_history as h
-        where m.window_start >= h.minutes_from
-            and (of_tenant is null or m.tenant_id = of_tenant) and (of_model is null or m.model = of_model)
+        from llm_metrics as m
+        where (of_tenant is null or m.tenant_id = of_tenant) and (of_model is null or m.model = of_model)
             and (since is null or m.window_start >= since) and (before is null or m.window_start < before)
+            and m.window_start >= (select minutes_from from llm_history)
         group by 1, 2, 3
     ), told as (
         select f.tenant_id, date_bin(step, f.window_start, 'epoch') as minute, part[1] as model, part[2] as model_version,
@@ -61,10 +61,11 @@ begin atomic
             histogram_merge(f.latency_zero, f.latency_index, f.latency_count) as latency,
             min(f.latency_min_us) as low, max(f.latency_max_us) as high,
             sum(f.prompt_tokens)::bigint as tokens_in, sum(f.completion_tokens)::bigint as tokens_out
-        from llm_facets as f, llm_history as h, model_version_parts(f.value) as part
-        where f.facet = 'model_version' and part[2] is not null and f.window_start >= h.minutes_from
+        from llm_facets as f, model_version_parts(f.value) as part
+        where f.facet = 'model_version' and part[2] is not null
             and (of_tenant is null or f.tenant_id = of_tenant) and (of_model is null or part[1] = of_model)
             and (since is null or f.window_start >= since) and (before is null or f.window_start < before)
+            and f.window_start >= (select minutes_from from llm_history)
         group by 1, 2, 3, 4
     ), told_in_all as (
         select t.tenant_id, t.minute, t.model, sum(t.requests) as requests, sum(t.errors) as errors,
@@ -90,8 +91,8 @@ begin atomic
     limit most;
 end;
 
--- Errors per tenant, class, route and model; `last_seen` is the start of the newest minute, or
--- where minutes were added up of the newest hour, that has one.
+-- Errors per tenant, class, route and model; `last_seen` is the start of the newest minute
+-- that has one, or hour where there are hours.
 create function errors_by_series(of_tenant text, since timestamptz, before timestamptz)
 returns table (tenant_id text, error_type text, route text, model text, count bigint, last_seen timestamptz)
 language sql stable parallel safe
@@ -156,8 +157,8 @@ begin atomic
     from merged as a;
 end;
 
--- Calls per step, the oldest first, those without calls too. The first step is the one that `since` is in. Steps of less
--- than an hour are of minutes, which do not stay as long as hours do.
+-- Calls per step, the oldest first, those without calls too. The first step is the one that `since` is in. Steps below an
+-- hour are of minutes, and end where those do.
 create function calls_over_time(
     of_tenant text, of_route text, of_model text, since timestamptz, before timestamptz, step interval
 ) returns table (
@@ -175,14 +176,16 @@ begin atomic
             sum(m.prompt_tokens)::bigint as prompt_tokens, sum(m.completion_tokens)::bigint as completion_tokens,
             sum(m.estimated_cost_usd) as estimated_cost_usd
         from (
-            select tenant_id, route, model, window_start, requests, errors, latency_zero, latency_index, latency_count,
-                latency_min_us, latency_max_us, prompt_tokens, completion_tokens, estimated_cost_usd
-            from llm_metrics_between(since, before) where step >= interval '1 hour'
+            select tenant_id, route, model, window_start, requests, errors, latency_min_us, latency_max_us,
+                latency_zero, latency_index, latency_count, prompt_tokens, completion_tokens, estimated_cost_usd
+            from llm_metrics_between(since, before)
+            where step >= interval '1 hour'
             union all
-            select tenant_id, route, model, window_start, requests, errors, latency_zero, latency_index, latency_count,
-                latency_min_us, latency_max_us, prompt_tokens, completion_tokens, estimated_cost_usd
-            from llm_metrics, llm_history
-            where step < interval '1 hour' and window_start >= since and window_start < before and window_start >= minutes_from
+            select tenant_id, route, model, window_start, requests, errors, latency_min_us, latency_max_us,
+                latency_zero, latency_index, latency_count, prompt_tokens, completion_tokens, estimated_cost_usd
+            from llm_metrics
+            where step < interval '1 hour' and window_start >= since and window_start < before
+                and window_start >= (select minutes_from from llm_history)
         ) as m
         where (of_tenant is null or m.tenant_id = of_tenant) and (of_route is null or m.route = of_route)
             and (of_model is null or m.model = of_model)
@@ -198,7 +201,7 @@ begin atomic
     order by s.at;
 end;
 
--- Calls per provider, the most first. Provider null: those that tell none.
+-- Calls per provider, the most first. Provider null: those that tell none, or told it longer ago than facets are kept.
 create function calls_by_provider(of_tenant text, since timestamptz, before timestamptz)
 returns table (
     provider text, requests bigint, errors bigint, error_rate double precision,
