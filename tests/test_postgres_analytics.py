@@ -98,6 +98,14 @@ async def put(store: PostgresStore, found: list[Call]) -> None:
     await store.write(rows)
 
 
+async def add_up(store: PostgresStore) -> None:
+    """The first two hours."""
+    await store.write([SettledRow(0, NOON + 2 * HOUR, (1, 1))])
+    rollup = Rollup(SimpleNamespace(pool=store.pool, trouble=""), 1)  # type: ignore[arg-type]
+    while await rollup.step():
+        pass
+
+
 Fill = Callable[[list[Call]], Awaitable[bool]]
 
 
@@ -108,10 +116,7 @@ def fill(request: pytest.FixtureRequest, store: PostgresStore) -> Fill:
     async def fill(found: list[Call]) -> bool:
         await put(store, found)
         if request.param == "hours":
-            await store.write([SettledRow(0, NOON + 2 * HOUR, (1, 1))])
-            rollup = Rollup(SimpleNamespace(pool=store.pool, trouble=""), 1)  # type: ignore[arg-type]
-            while await rollup.step():
-                pass
+            await add_up(store)
         return bool(request.param == "hours")
 
     return fill
@@ -316,3 +321,22 @@ async def test_what_nobody_priced_costs_null_also_as_a_rest(store: PostgresStore
         ("openai", 1.0, 0),
         (None, None, 1),
     ]
+
+
+async def test_whole_hours_are_answered_without_their_minutes(store: PostgresStore, traffic: list[Call]) -> None:
+    span = NOON, NOON + 3 * HOUR
+
+    async def all_answers() -> list[Any]:
+        return [
+            await analytics.summary(store.pool, None, *span),
+            await analytics.providers(store.pool, None, *span),
+            await analytics.over_time(store.pool, None, None, None, *span, HOUR),
+            [each | {"last_seen": None} for each in await analytics.errors_by_type(store.pool, None, *span)],
+        ]
+
+    await put(store, traffic)
+    by_minutes = await all_answers()
+    await add_up(store)
+    for table in ("llm_metrics", "llm_facets"):
+        await store.pool.execute(f"delete from {table} where window_start < $1", time_of(NOON + 2 * HOUR))
+    assert await all_answers() == by_minutes
