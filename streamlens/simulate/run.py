@@ -22,7 +22,7 @@ from streamlens.simulate.synthetic import Traffic
 DEMO = Traffic(rate=20.0, duration_s=None, tenants=4, users=200, anomalies=0.1)
 
 
-HISTORY_S = 50 * 60.0
+HISTORY_S = 57 * 60.0
 """What a demo on an empty server begins with, so that there is something to see; within the allowed lateness."""
 
 

@@ -13,7 +13,7 @@ from browser.reading import numbers, numbers_in, table, tiles
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 VIEWS = {
-    "overview": ["What needs attention", "Calls per minute", "Latency", "Busiest routes"],
+    "overview": ["What needs attention", "Cost by model", "Calls per minute", "Latency", "Busiest routes"],
     "breakdown": ["The busiest routes", "By route"],
     "breakdown&by=region": ["By region"],
     "breakdown&by=tenant": ["The busiest tenants", "By tenant"],
@@ -126,7 +126,7 @@ async def test_texts_of_a_call_are_shown_as_they_are(visit: Visit) -> None:
 
 async def test_an_experiment_is_told_in_words(visit: Visit) -> None:
     page = await visit("view=experiments")
-    await expect(page.get_by_text("Latency of B is 18\u00a0% lower than of A.")).to_be_visible()
+    await expect(page.get_by_text("Latency of “B” is 18\u00a0% lower than of “A”.")).to_be_visible()
     rows = await table(page, "Latency by variant")
     assert [(row["Variant"], row["Latency"], row["Difference"]) for row in rows] == [
         ("A (baseline)", 1312.4, "–"),

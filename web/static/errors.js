@@ -57,7 +57,7 @@ function byType({ errors: rows }, state) {
   });
 }
 
-const listed = (names) => (names.length > 3 ? `${names.slice(0, 3).join(", ")} and ${count(names.length - 3)} more` : names.join(", ") || "–");
+const listed = (names) => (names.length > 3 ? `${names.slice(0, 2).join(", ")} and ${count(names.length - 2)} more` : names.join(", ") || "–");
 
 function byPlace(rows, state) {
   if (!rows.length) return empty("No errors in this time", "Nothing has failed here.");

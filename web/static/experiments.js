@@ -2,7 +2,7 @@
 
 import { part } from "./api.js";
 import { h } from "./dom.js";
-import { count, figure, text, time } from "./format.js";
+import { count, figure, minute, text, time } from "./format.js";
 import { answered, empty, panel, select } from "./panel.js";
 import { table } from "./table.js";
 import { link } from "./url.js";
@@ -24,7 +24,7 @@ export const experiments = {
 
   draw({ list, chosen, one }, { state }) {
     return [
-      panel("Experiments", answered(list, ({ experiments: rows }) => (rows.length ? listing(rows, state) : empty("No experiments", NONE)))),
+      panel("Experiments", answered(list, ({ experiments: rows }) => (rows.length ? listing(rows, state, chosen) : empty("No experiments", NONE)))),
       chosen && panel(state.tenant ? chosen.experiment : `${chosen.experiment} of ${chosen.tenant_id}`, answered(one, compared), { aside: one.value && controls(one.value, state) }),
     ];
   },
@@ -32,17 +32,18 @@ export const experiments = {
 
 const NONE = 'Send "experiment": {"name": …, "variant": …} with each request, and its variants are compared here.';
 
-function listing(rows, state) {
+function listing(rows, state, chosen) {
   return table({
     caption: "Experiments", state, rows, quiet: true, sort: "-calls",
+    current: (row) => row.experiment === chosen.experiment && row.tenant_id === chosen.tenant_id,
     href: (row) => link({ experiment: row.experiment, of: row.tenant_id, baseline: "" }),
     columns: [
       { key: "experiment", label: "Experiment", wide: true },
       !state.tenant && { key: "tenant_id", label: "Tenant" },
       { key: "variants", label: "Variants", fixed: true, cell: (row) => row.variants.join(", ") },
       { key: "calls", label: "Calls", number: true, cell: (row) => figure(row.calls) },
-      { key: "first_at", label: "First", cell: (row) => time(row.first_at) },
-      { key: "last_at", label: "Last", cell: (row) => time(row.last_at) },
+      { key: "first_at", label: "First", cell: (row) => time(row.first_at, minute) },
+      { key: "last_at", label: "Last", cell: (row) => time(row.last_at, minute) },
     ].filter(Boolean),
   });
 }
@@ -87,10 +88,10 @@ const signed = (value, kind) => (value == null ? "–" : h("data", { value: Stri
 function verdict({ variants, baseline, alpha }, label) {
   const others = variants.filter(({ variant }) => variant !== baseline);
   const differ = others.filter(({ p_value }) => p_value != null && p_value < alpha);
-  if (!others.length) return `Only ${baseline} has calls yet; there is nothing to compare.`;
-  if (!differ.length) return `${label}: no variant differs from ${baseline} surely yet.`;
+  if (!others.length) return `Only “${baseline}” has calls yet; there is nothing to compare.`;
+  if (!differ.length) return `${label}: no variant differs from “${baseline}” for sure yet.`;
   return differ.map(({ variant, relative_difference: relative, difference }) =>
-    `${label} of ${variant} is ${relative == null ? "" : `${text(Math.abs(relative), "share")} `}${difference < 0 ? "lower" : "higher"} than of ${baseline}.`).join(" ");
+    `${label} of “${variant}” is ${relative == null ? "" : `${text(Math.abs(relative), "share")} `}${difference < 0 ? "lower" : "higher"} than of “${baseline}”.`).join(" ");
 }
 
 function ratio(sample) {

@@ -1,15 +1,16 @@
 // What happens, at a glance: figures beside the period before, calls and latency over time, and what needs attention.
 
 import { part } from "./api.js";
-import { attention } from "./attention.js";
-import { sparkline, timeChart } from "./chart.js";
+import { attention, totals } from "./attention.js";
+import { bar, sparkline, timeChart } from "./chart.js";
 import { h } from "./dom.js";
 import { axis, count, figure, ms, share, text, time } from "./format.js";
-import { answered, choice, panel } from "./panel.js";
+import { answered, choice, empty, panel } from "./panel.js";
 import { grouped } from "./rows.js";
 import { link } from "./url.js";
 
 const RATE_MINUTES = 5;
+const SHOWN = 5; // models
 
 export const overview = {
   title: "Overview",
@@ -34,7 +35,9 @@ export const overview = {
     return [
       answered(data.totals, (totals) => tiles(totals, data.points.value?.points ?? [], data.rate.value?.points ?? [], span)),
       h("div", { class: "columns" },
-        panel("What needs attention", attention(data), { kind: "attention" }),
+        h("div", { class: "stack aside" },
+          panel("What needs attention", attention(data)),
+          panel("Cost by model", answered(data.models, ({ metrics }) => costs(metrics)), { aside: h("a", { href: link({ view: "cost" }) }, "All →") })),
         answered(data.points, ({ points }) => h("div", { class: "stack" }, calls(points, span, data.totals.value), latency(points, span, data.totals.value)))),
       panel(`Busiest ${by}s`, answered(data[`${by}s`], ({ metrics }) => grouped(metrics, by, { state, top: 8, tenants: !state.tenant })), {
         aside: h("div", { class: "row" }, choice("Group by", [["route", "by route"], ["model", "by model"]], by, (value) => link({ by: value === "route" ? "" : value })),
@@ -58,7 +61,7 @@ function tiles(now, points, recent, span) {
     tile("Tokens", figure(tokens(now)), change(tokens(now), before.requests == null ? null : tokens(before)),
       h("span", {}, figure(now.prompt_tokens), " in · ", figure(now.completion_tokens), " out"), over.map(tokens)),
     tile("Cost", figure(now.estimated_cost_usd, "money"), change(now.estimated_cost_usd, before.estimated_cost_usd),
-      now.unpriced ? h("a", { href: link({ view: "cost" }) }, figure(now.unpriced), " calls without a price") : "all calls priced", values("estimated_cost_usd")),
+      now.unpriced ? h("a", { href: link({ view: "cost" }) }, figure(now.unpriced), " unpriced calls") : "all calls priced", values("estimated_cost_usd")),
     rateTile(recent, span));
 }
 
@@ -96,6 +99,15 @@ function arrow(difference, shown, told, meaning) {
   const kind = still || !meaning ? "" : difference > 0 ? "worse" : "better";
   const mark = still ? "" : difference > 0 ? "▲ " : "▼ ";
   return h("span", { class: `change ${kind}`, title: told }, h("span", { "aria-hidden": "true" }, `${mark}${shown}`), h("span", { class: "hidden" }, told));
+}
+
+/** The models that cost most, of all tenants together. */
+function costs(rows) {
+  const models = totals(rows.filter((row) => row.estimated_cost_usd != null), "model", ["estimated_cost_usd"]);
+  if (!models.length) return empty("Nothing has a price", "Calls cost what the price catalogue or STREAMLENS_PRICES_FILE says.");
+  const ranked = models.map(([model, sums]) => [model, sums.estimated_cost_usd]).sort(([, a], [, b]) => b - a).slice(0, SHOWN);
+  return h("ol", { class: "ranks" }, ranked.map(([model, cost]) =>
+    h("li", {}, h("a", { href: link({ view: "calls", model }) }, model), figure(cost, "money"), bar(cost / ranked[0][1]))));
 }
 
 const times = (points) => points.map((point) => Date.parse(point.at) / 1000);

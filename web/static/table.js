@@ -8,8 +8,8 @@ const PAGE = 50; // rows, unless a table says otherwise
 
 /** A table of `rows`. A column has `key`, `label`, maybe `number`, `value(row)` to sort by, `cell(row)` to show, and
  * `fixed` if it does not sort. `size` is that of a page. `name` sets the table's state apart from others of the view; `href(row)` is where a
- * click on a row leads, which its first cell links to as well. */
-export function table({ caption, name = "", columns, rows, state, sort, href, foot, quiet, size = PAGE }) {
+ * click on a row leads, which its first cell links to as well, `current(row)` whether it leads where one is. */
+export function table({ caption, name = "", columns, rows, state, sort, href, current, foot, quiet, size = PAGE }) {
   const [sortName, pageName] = [`${name}sort`, `${name}page`];
   const by = state[sortName] ?? sort ?? "";
   const sorted = by ? order(rows, columns, by) : rows;
@@ -21,7 +21,7 @@ export function table({ caption, name = "", columns, rows, state, sort, href, fo
       h("table", {},
         h("caption", { class: quiet ? "hidden" : null }, caption),
         h("thead", {}, h("tr", {}, columns.map((column) => head(column, by, sortName, pageName)))),
-        h("tbody", {}, shown.map((row) => line(row, columns, href))),
+        h("tbody", {}, shown.map((row) => line(row, columns, href, current))),
         foot && h("tfoot", {}, foot))),
     pages > 1 && turner(page, pages, rows.length, pageName));
 }
@@ -36,9 +36,9 @@ function head(column, by, sortName, pageName) {
     h("a", { href: link({ [sortName]: next, [pageName]: "" }) }, label, active && h("span", { "aria-hidden": "true" }, down ? " ↓" : " ↑")));
 }
 
-function line(row, columns, href) {
+function line(row, columns, href, current) {
   const target = href?.(row);
-  return h("tr", { "data-href": target }, columns.map((column, index) => {
+  return h("tr", { "data-href": target, "aria-current": current?.(row) ? "true" : null }, columns.map((column, index) => {
     const shown = column.cell ? column.cell(row) : row[column.key] ?? "–";
     const content = index === 0 && target ? h("a", { href: target }, shown) : shown;
     const title = typeof shown === "string" && shown.length > 24 ? shown : null;
