@@ -19,7 +19,7 @@ from streamlens.simulate.report import Report
 from streamlens.simulate.sender import ANSWER_WITHIN_S, Sender
 from streamlens.simulate.synthetic import Traffic
 
-DEMO = Traffic(rate=20.0, duration_s=None, tenants=4, users=200, anomalies=0.1)
+DEMO = Traffic(rate=20.0, duration_s=None, tenants=4, users=3000, anomalies=0.1)
 
 
 HISTORY_S = 57 * 60.0
