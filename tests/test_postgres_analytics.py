@@ -14,7 +14,7 @@ from streamlens.cell import Cell
 from streamlens.facets import version_of
 from streamlens.postgres import analytics
 from streamlens.postgres.rollup import Rollup
-from streamlens.postgres.rows import FacetRow, SettledRow
+from streamlens.postgres.rows import FacetRow, SettledRow, time_of
 from streamlens.postgres.store import PostgresStore
 
 HOUR = 60 * MINUTE
