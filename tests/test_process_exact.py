@@ -13,6 +13,7 @@ import asyncpg
 import psutil
 import pytest
 
+import asked_truth
 from process_server import STREAMLENS, Server, environ, until
 from streamlens.postgres.embedded import EmbeddedPostgres
 from streamlens.simulate import oracle
@@ -108,6 +109,7 @@ def check(server: Server, expected: Path) -> None:
         until(lambda: not parted(server), "the same calls by facet", within_s=10)
     assert parted(server) == []
     rows, ledger = oracle.read(expected)
+    assert asked_truth.differences(server, rows) == []
     assert sum(row["calls"] for row in rows) == CALLS
     assert ledger["aggregated"] == 2 * CALLS
     books = server.get("/v1/ledger?limit=10000")[1]["ledger"]
