@@ -90,6 +90,23 @@ async def test_a_slow_answer_is_waited_for_under_what_was_there(visit: Visit) ->
     await expect(page.get_by_role("heading", name="No events in this time")).to_be_visible()
 
 
+async def test_a_stream_that_ends_is_polled_for(visit: Visit) -> None:
+    page = await visit()  # this hour's stream ends after its first event
+    await expect(page.get_by_role("status")).to_have_text("polling every 2 s")
+
+
+async def test_who_types_a_key_is_not_disturbed(visit: Visit) -> None:
+    async def prepare(page: Page) -> None:
+        await page.clock.install()
+        await answering("/v1/tenants", **problem(401, "this needs an API key"))(page)
+
+    page = await visit(prepare=prepare, failing=True)
+    await page.get_by_label("API key").fill("sl_half")
+    await page.get_by_role("button", name="Sign in").focus()
+    await page.clock.fast_forward(60_000)
+    await expect(page.get_by_label("API key")).to_have_value("sl_half")
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def guarded(scratch: Path) -> AsyncIterator[Server]:
     with Server(scratch / "guarded-page", STREAMLENS_AUTH="keys") as server:

@@ -69,10 +69,7 @@ async function look() {
   } finally {
     if (page.looking === looking) {
       page.looking = null;
-      const pause = Math.max(PAUSE_MS, 4 * (Date.now() - began)); // long questions are asked less often
-      page.due = Date.now() + pause;
-      schedule(page.changed ? pause : page.stream === "open" ? Math.max(pause, QUIET_MS) : Math.max(pause, POLL_MS));
-      page.changed = false;
+      again(4 * (Date.now() - began)); // long questions are asked less often
     }
     tell();
   }
@@ -135,6 +132,15 @@ function tell() {
   if (status.dataset.state !== kind) status.dataset.state = kind;
   if (status.textContent !== text) status.textContent = text;
   frame();
+}
+
+/** Look again after a pause, which is longer when nothing says that something has changed. */
+function again(ms) {
+  const pause = Math.max(PAUSE_MS, ms);
+  page.due = Date.now() + pause;
+  const quiet = page.changed ? 0 : page.stream === "open" ? QUIET_MS : POLL_MS;
+  page.changed = false;
+  if (!document.body.classList.contains("closed")) schedule(Math.max(pause, quiet));
 }
 
 function schedule(ms) {

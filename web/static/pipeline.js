@@ -32,12 +32,13 @@ export const pipeline = {
 
 function health(status) {
   const parts = Object.entries(status.parts ?? {}).filter(([, each]) => typeof each === "object" && each && "ok" in each);
+  const letters = Object.entries(status.dead_letters ?? {}).filter(([, number]) => number);
   const figures = [
     ["Freshness p95", figure(status.freshness_p95_s, "seconds"), "from the event's arrival to its row"],
     ["Records to read", figure(status.lag_records), "in the log, not counted yet"],
     ["Watermark lag", figure(status.watermark_lag_s, "seconds"), "how far event time is behind the clock"],
     ["Checkpoint age", figure(status.checkpoint_age_s, "seconds"), "since the oldest partition's last one"],
-    ["Dead letters", figure(Object.values(status.dead_letters ?? {}).reduce((sum, each) => sum + each, 0)), Object.entries(status.dead_letters ?? {}).filter(([, number]) => number).map(([reason, number]) => `${count(number)} ${reason}`).join(", ") || "none"],
+    ["Dead letters", figure(status.dead_letters && letters.reduce((sum, [, number]) => sum + number, 0)), `${letters.map(([reason, number]) => `${count(number)} ${reason}`).join(", ") || "none"} since the start`],
     ["Uptime", figure(status.uptime_s, "seconds"), [status.version && `version ${status.version}`, status.worker].filter(Boolean).join(", ")],
   ];
   return [
