@@ -55,7 +55,7 @@ def models() -> list[dict[str, Any]]:
         if price is None:
             cost |= {"priced": 0, "unpriced": requests, "price_versions": []}
         rows.append(row(model=model, requests=requests, errors=int(requests * 0.02), **cost))
-    return rows
+    return [*rows, row(tenant_id="globex", model="gpt-4o", requests=100, price_versions=["overrides 3f9a0c12"])]
 
 
 def routes() -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Each view, of an invented hour: what it shows is what the API has answered, and it says what a person looks for."""
 
 import math
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -29,6 +30,23 @@ VIEWS = {
 }
 
 
+def merged_models() -> dict[str, Counter[str]]:
+    """Sums of each model, over tenants."""
+    names = (
+        "estimated_cost_usd",
+        "requests",
+        "priced",
+        "unpriced",
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+    )
+    sums: dict[str, Counter[str]] = {}
+    for row in invented.models():
+        sums.setdefault(row["model"], Counter()).update({name: row[name] or 0 for name in names})
+    return sums
+
+
 def derived(view: str) -> set[float]:
     """Numbers that the page works out itself, by sums and shares of those answered."""
     models, routes, totals = invented.models(), invented.routes(), invented.totals(1)
@@ -36,11 +54,14 @@ def derived(view: str) -> set[float]:
     if view == "overview":
         rate = sum(invented.point(ago)["estimated_cost_usd"] for ago in range(1, 6)) * 60 / 5
         worst = max(row["errors"] / row["requests"] for row in routes)
-        return {rate, totals["prompt_tokens"] + totals["completion_tokens"], worst, 3}
+        tokens = totals["prompt_tokens"] + totals["completion_tokens"]
+        return {rate, tokens, worst, 3} | {each["estimated_cost_usd"] for each in merged_models().values()}
     if view == "cost":
-        priced = [row for row in models if row["estimated_cost_usd"] is not None]
+        sums = merged_models().values()
+        priced = [row for row in sums if row["priced"]]
         shares = {row["estimated_cost_usd"] / cost for row in priced}
-        return shares | {row["estimated_cost_usd"] / row["requests"] * 1000 for row in priced}
+        each = {row["estimated_cost_usd"] / row["priced"] * 1000 for row in priced}
+        return shares | each | {value for row in sums for value in row.values()}
     if view == "pipeline":
         books = invented.answer("/v1/ledger", {})["ledger"]
         return {sum(row[name] for row in books) for name in books[0] if isinstance(books[0][name], int)} | {3}
@@ -114,6 +135,17 @@ async def test_a_table_has_each_number_in_its_column(visit: Visit) -> None:
     assert await table(page, "Calls by Model") == [
         {title: row[name] for title, name in columns.items()} for row in rows
     ]
+
+
+async def test_a_models_cost_is_that_of_all_tenants(visit: Visit) -> None:
+    page = await visit("view=cost")
+    await expect(page.get_by_role("region", name="Cost by model")).to_be_visible()
+    rows = {row["Model"]: row for row in await table(page, "Cost by model")}
+    sums = merged_models()
+    assert {name: row["Calls"] for name, row in rows.items()} == {name: each["requests"] for name, each in sums.items()}
+    assert rows["gpt-4o"]["Cost"] == sums["gpt-4o"]["estimated_cost_usd"]
+    assert rows["gpt-4o"]["Priced by"] == "genai-prices 0.2.3, overrides 3f9a0c12"
+    assert (rows["acme-chat-7b"]["Cost"], rows["acme-chat-7b"]["Unpriced"]) == (None, 310)
 
 
 async def test_texts_of_a_call_are_shown_as_they_are(visit: Visit) -> None:

@@ -1,6 +1,7 @@
 // What calls cost: over time, by model with where the price is from, and by provider; and what has no price.
 
 import { EVERYTHING, part } from "./api.js";
+import { totals } from "./attention.js";
 import { bar, timeChart } from "./chart.js";
 import { h } from "./dom.js";
 import { axis, figure, money } from "./format.js";
@@ -25,7 +26,7 @@ export const cost = {
     const catalogue = status.value?.price_catalogue;
     return [
       answered(points, ({ points: found }) => chart(found, span)),
-      panel("By model", answered(models, ({ metrics }) => byModel(metrics, state)), { aside: catalogue && h("p", { class: "dim" }, `Prices: ${catalogue}`) }),
+      panel("By model", answered(models, ({ metrics }) => byModel(merged(metrics), state)), { aside: catalogue && h("p", { class: "dim" }, `Prices: ${catalogue}`) }),
       panel("By provider", answered(providers, ({ providers: rows }) => byProvider(rows, state))),
     ];
   },
@@ -41,13 +42,22 @@ function chart(points, span) {
   });
 }
 
+const SUMS = ["requests", "priced", "unpriced", "prompt_tokens", "cached_tokens", "completion_tokens"];
+
+/** One row of each model, whichever tenants called it. What nobody has a price for costs null. */
+function merged(rows) {
+  return totals(rows, "model", [...SUMS, "estimated_cost_usd"]).map(([model, sums]) => {
+    const versions = rows.filter((row) => row.model === model).flatMap((row) => row.price_versions);
+    return { ...sums, model, estimated_cost_usd: sums.priced ? sums.estimated_cost_usd : null, price_versions: [...new Set(versions)].sort() };
+  });
+}
+
 function byModel(rows, state) {
   if (!rows.length) return empty("No calls in this time", "Choose a longer time above, or all tenants.");
   const sum = summed(rows);
   const missing = summed(rows, "unpriced");
   const columns = [
     { key: "model", label: "Model", wide: true },
-    !state.tenant && { key: "tenant_id", label: "Tenant" },
     { key: "estimated_cost_usd", label: "Cost", number: true, cell: (row) => h("span", { class: "barred" }, bar(row.estimated_cost_usd / sum), figure(row.estimated_cost_usd, "money")) },
     { key: "share", label: "Share", number: true, value: (row) => row.estimated_cost_usd, cell: (row) => figure(row.estimated_cost_usd == null || !sum ? null : row.estimated_cost_usd / sum, "share") },
     { key: "each", label: "Per 1,000 calls", number: true, value: each, cell: (row) => figure(each(row), "money") },
@@ -57,7 +67,7 @@ function byModel(rows, state) {
     { key: "completion_tokens", label: "Tokens out", number: true, cell: (row) => figure(row.completion_tokens) },
     { key: "unpriced", label: "Unpriced", number: true, cell: unpriced },
     { key: "price_versions", label: "Priced by", fixed: true, cell: (row) => row.price_versions.join(", ") || "–" },
-  ].filter(Boolean);
+  ];
   return [
     table({ caption: "Cost by model", columns, rows, state, sort: "-estimated_cost_usd", quiet: true, href: (row) => link({ view: "calls", model: row.model, order: "slowest" }) }),
     missing > 0 && h("p", { class: "advice" }, figure(missing), ` calls have no price, ${((missing / summed(rows, "requests")) * 100).toFixed(1)} % of all, and are not in the cost. `,

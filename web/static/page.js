@@ -53,8 +53,8 @@ async function look() {
     ask: (path, query) => ask(path, { tenant_id: now.tenant, from: during.from, to: during.to, ...query }, looking.signal),
   };
   try {
-    await listTenants(looking.signal);
-    const data = page.tenants.length || now.view === "pipeline" ? await view.load(at) : null;
+    const [, found] = await Promise.all([listTenants(looking.signal), view.load(at)]);
+    const data = page.tenants.length || now.view === "pipeline" ? found : null;
     if (looking.signal.aborted) return;
     page.data = data && { of: question(now), draw: (state) => view.draw(data, { ...at, state }) };
     show(element("view"), data ? page.data.draw(now) : welcome());

@@ -19,12 +19,12 @@ export const users = {
     const { by, steps, of } = at.state;
     const [retention, found] = await Promise.all([
       part(at.ask("/v1/retention", { days: DAYS, cohorts: by ? 1 : COHORTS, by, ...ALWAYS })),
-      part(at.ask("/v1/metrics", { step: "all", group_by: "route", limit: 1000 })),
+      busiest(at).then(async (routes) => {
+        const asked = steps || routes.slice(0, STEPS).join(",");
+        return { routes, asked, funnel: asked ? await part(at.ask("/v1/funnel", { steps: asked, of: of ?? "users" })) : { value: null } };
+      }),
     ]);
-    const routes = totals(found.value?.metrics ?? [], "route", ["requests"]).sort(([, a], [, b]) => b.requests - a.requests).map(([route]) => route);
-    const asked = steps || routes.slice(0, STEPS).join(",");
-    const funnel = asked ? await part(at.ask("/v1/funnel", { steps: asked, of: of ?? "users" })) : { value: null };
-    return { retention, routes, asked, funnel };
+    return { retention, ...found };
   },
 
   draw({ retention, routes, asked, funnel }, { state }) {
@@ -46,6 +46,12 @@ export const users = {
     ];
   },
 };
+
+/** All routes, the one with the most calls first. */
+async function busiest(at) {
+  const { value } = await part(at.ask("/v1/metrics", { step: "all", group_by: "route", limit: 1000 }));
+  return totals(value?.metrics ?? [], "route", ["requests"]).sort(([, a], [, b]) => b.requests - a.requests).map(([route]) => route);
+}
 
 const NO_USERS = "No call has told who made it. Send user_id_hash with each request, and retention is here from the second day on.";
 
