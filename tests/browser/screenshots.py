@@ -11,7 +11,7 @@ from browser.conftest import CHROMIUM
 from process_server import Server
 
 TO = Path(__file__).parents[2] / "docs/img"
-DESK: dict[str, Any] = {"viewport": {"width": 1240, "height": 800}}
+DESK: dict[str, Any] = {"viewport": {"width": 1200, "height": 750}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "overview-light": ("", DESK),
