@@ -114,6 +114,19 @@ async def test_a_call_moves_the_numbers_without_a_reload(visit: Visit, server: S
     assert await page.evaluate("window.same")
 
 
+async def test_a_hidden_tab_gives_its_connection_back_and_is_live_again_when_seen(visit: Visit) -> None:
+    page = await visit("view=pipeline", invented=False)
+    await expect(page.get_by_role("status")).to_have_text("live")
+    for hidden, event in ((True, "requestfailed"), (False, "request")):
+        async with page.expect_event(event, lambda request: "/v1/live" in request.url):
+            await page.evaluate(
+                """hidden => { Object.defineProperty(document, "hidden", { configurable: true, value: hidden });
+                               document.dispatchEvent(new Event("visibilitychange")); }""",
+                hidden,
+            )
+    await expect(page.get_by_role("status")).to_have_text("live")
+
+
 async def test_without_a_stream_the_page_polls_and_finds_back_to_it(visit: Visit, server: Server) -> None:
     server.post("/v1/llm/events", calls("polled", 3))
     counted(server, "polled", 3)

@@ -92,8 +92,7 @@ function failed(error, shown) {
 
 function locked(error) {
   document.body.classList.add("closed");
-  page.follower?.abort();
-  page.followed = null;
+  unfollow();
   page.shown = "";
   page.data = null;
   show(element("view"), signIn(key() ? error.message : ""));
@@ -170,8 +169,8 @@ function moved() {
 
 function followTenant() {
   const { tenant } = state();
-  if (page.followed === tenant) return;
-  page.follower?.abort();
+  if (page.followed === tenant || document.hidden) return;
+  unfollow();
   page.follower = new AbortController();
   page.followed = tenant;
   follow(tenant, (kind) => {
@@ -182,6 +181,18 @@ function followTenant() {
   }, page.follower.signal);
 }
 
+function unfollow() {
+  page.follower?.abort();
+  page.followed = null;
+}
+
+/** A tab that nobody looks at leaves its connection to others: browsers have six of them for a host. */
+function looked() {
+  if (document.hidden) return unfollow();
+  followTenant();
+  changed();
+}
+
 element("leave").addEventListener("click", () => {
   setKey(null);
   page.tenants = [];
@@ -189,7 +200,7 @@ element("leave").addEventListener("click", () => {
   page.followed = null;
   moved();
 });
-document.addEventListener("visibilitychange", () => !document.hidden && changed());
+document.addEventListener("visibilitychange", looked);
 listen({ signedIn: () => { document.body.classList.remove("closed"); page.followed = null; page.tenantsAt = 0; moved(); } });
 startTheme();
 onChange(moved);
