@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from browser.conftest import Visit
 from browser.reading import numbers, table, tiles
@@ -112,6 +112,42 @@ async def test_a_call_moves_the_numbers_without_a_reload(visit: Visit, server: S
     server.post("/v1/llm/events", calls("live", 4))
     await expect(number).to_have_attribute("value", "4", timeout=WITHIN_S * 1000)
     assert await page.evaluate("window.same")
+
+
+async def test_a_row_that_reaches_the_database_after_the_stream_is_seen(visit: Visit, server: Server) -> None:
+    server.post("/v1/llm/events", calls("behind", 3))
+    counted(server, "behind", 3)
+    bodies: list[bytes] = []
+    early = 0
+
+    async def prepare(page: Page) -> None:
+        async def answer(route: Route) -> None:
+            nonlocal early
+            response = await route.fetch()
+            if early:
+                early -= 1  # as before the row has come
+            else:
+                bodies.append(await response.body())
+            await route.fulfill(response=response, body=bodies[-1])
+
+        await page.route(re.compile("/v1/metrics"), answer)
+
+    page = await visit("view=breakdown&by=tenant&tenant=behind", invented=False, prepare=prepare)
+    number = page.get_by_role("row", name=re.compile("^behind")).locator("data").first
+    await expect(number).to_have_attribute("value", "3")
+    await expect(page.get_by_role("status")).to_have_text("live")
+    early = 2
+    server.post("/v1/llm/events", calls("behind", 4))
+    await expect(number).to_have_attribute("value", "4", timeout=8_000)
+
+
+async def test_costs_of_zero_are_drawn_too(visit: Visit, server: Server) -> None:
+    free = {"prompt_tokens": 0, "completion_tokens": 0, "model": "gpt-4o"}
+    server.post("/v1/llm/events", calls("free", 3, **free))
+    counted(server, "free", 3)
+    page = await visit("tenant=free", invented=False)
+    costs = page.get_by_role("region", name="Cost by model")
+    await expect(costs.get_by_role("listitem")).to_contain_text("$0")
 
 
 async def test_a_hidden_tab_gives_its_connection_back_and_is_live_again_when_seen(visit: Visit) -> None:

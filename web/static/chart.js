@@ -114,6 +114,6 @@ export function sparkline(values) {
 
 /** A bar as long as a share of 1. */
 export function bar(value, kind = "") {
-  const width = `${Math.min(Math.max(value ?? 0, 0), 1) * 100}%`;
+  const width = `${Math.min(Math.max(value || 0, 0), 1) * 100}%`; // 0 of 0 is no part of it
   return h("svg", { class: `bar ${kind}`, "aria-hidden": "true" }, h("rect", { width, height: "100%", rx: "2" }));
 }

@@ -23,6 +23,8 @@ const VIEWS = { overview, breakdown, errors, cost, experiments, users, calls, se
 const PAUSE_MS = 1000; // between two looks, at least
 const POLL_MS = 2000; // without a stream
 const QUIET_MS = 15_000; // with one: time goes on even when nothing changes
+const SETTLE_MS = 100; // the stream tells of rows as they are sent to the database,
+const LOOKS = 3; // so one look may be too early: so many follow a change
 const TENANTS_MS = 30_000;
 const LATE_MS = 3000; // a look that fails for so long makes the page stale
 
@@ -34,13 +36,14 @@ const page = {
   good: 0, // when the last answer came
   stream: "starting", // open, closed, stale
   looking: null, // the look under way
-  due: 0, timer: 0,
+  due: 0, timer: 0, owed: 0, // when the next look may be, and how many follow a change
   follower: null, followed: null,
 };
 
 /** Ask all that the view shows, and draw it. A change of the URL ends a look that is under way. */
 async function look() {
   const [began, now] = [Date.now(), state()];
+  page.owed = Math.max(0, page.owed - 1);
   const view = VIEWS[now.view] ?? overview;
   const looking = (page.looking = new AbortController());
   const during = span();
@@ -136,9 +139,9 @@ function tell() {
 /** Look again after a pause, which is longer when nothing says that something has changed. */
 function again(ms) {
   const pause = Math.max(PAUSE_MS, ms);
-  page.due = Date.now() + pause;
-  const quiet = page.changed ? 0 : page.stream === "open" ? QUIET_MS : POLL_MS;
-  page.changed = false;
+  // A change need not wait out the pause after a look that was for the one before.
+  page.due = Date.now() + (page.owed < LOOKS - 1 ? Math.max(SETTLE_MS, ms) : pause);
+  const quiet = page.owed ? 0 : page.stream === "open" ? QUIET_MS : POLL_MS;
   if (!document.body.classList.contains("closed")) schedule(Math.max(pause, quiet));
 }
 
@@ -149,8 +152,8 @@ function schedule(ms) {
 
 /** Something has changed: look as soon as the pause is over. */
 function changed() {
-  if (page.looking) page.changed = true;
-  else schedule(Math.max(0, page.due - Date.now()));
+  page.owed = LOOKS;
+  if (!page.looking) schedule(Math.max(SETTLE_MS, page.due - Date.now()));
 }
 
 /** The state without what only orders and turns what was answered. */
