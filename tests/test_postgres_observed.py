@@ -168,13 +168,13 @@ async def test_recent_lines_of_logs(store: PostgresStore) -> None:
     every = ("INFO", "ERROR")
 
     async def ids(*asked: Any) -> list[str]:
-        return [row["id"] for row in await observed_queries.recent_logs(store.pool, *asked)]
+        return [row["id"] for row in (await observed_queries.recent_logs(store.pool, *asked))[0]]
 
     assert await ids(None, every, None, 10) == ["id3", "id2", "id1"]
     assert await ids("acme", every, None, 1) == ["id2"]
     assert await ids(None, ("ERROR",), None, 10) == ["id2"]
     assert await ids(None, every, "web", 10) == ["id3"]
-    (found,) = await observed_queries.recent_logs(store.pool, "other", every, None, 10)
+    ((found,), _) = await observed_queries.recent_logs(store.pool, "other", every, None, 10)
     assert found == {
         "id": "id3",
         "tenant_id": "other",

@@ -9,8 +9,10 @@ from msgspec import Meta
 from streamlens.app import app
 from streamlens.postgres import analytics
 from streamlens.postgres.queries import MINUTE_US, moment, plain
-from web.asked import Limit, Name, Spanned, Step
+from streamlens.postgres.windows import Place
+from web.asked import PLACE, Limit, Name, Spanned, Step
 from web.contract import Answer, Time, asks
+from web.cursor import after, follows
 from web.problem import Problem
 from web.query import answered
 from web.services import current
@@ -37,6 +39,11 @@ class MinutesAsked(Spanned, frozen=True, kw_only=True):
 
     model: Name | None = msgspec.field(default=None, name="model_id")
     limit: Limit = 60
+    cursor: Annotated[Place, PLACE] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        follows(self.cursor, MINUTE_US, analytics.MINUTES_BY)
 
 
 class MinuteRow(Answer, frozen=True, kw_only=True):
@@ -60,6 +67,7 @@ class MinutesAnswer(Answer, frozen=True, kw_only=True):
 
     metrics: list[MinuteRow]
     count: int
+    next: str | None
 
 
 @app.page("/v1/metrics/minute")
@@ -68,8 +76,13 @@ class Minutes(View):
 
     @asks(MinutesAsked, MinutesAnswer)
     async def get(self, asked: MinutesAsked) -> dict[str, Any]:
-        rows = await answered(analytics.minutes(current().pool, **msgspec.structs.asdict(asked)))
-        return {"metrics": rows, "count": len(rows)}
+        place = asked.cursor
+        question = analytics.minutes(
+            current().pool, asked.tenant_id, asked.model, asked.from_us, asked.to_us, asked.limit, place
+        )
+        rows = await answered(question)
+        next = after(rows, asked.limit, lambda row: Place.of(row, MINUTE_US, analytics.MINUTES_BY, "minute"))
+        return {"metrics": rows, "count": len(rows), "next": next}
 
 
 class TopErrorsAsked(DaySpanned, frozen=True, kw_only=True):

@@ -177,7 +177,7 @@ def _choices(hint: Any) -> tuple[str, ...]:
 def _read_of(kind: inspect.Type, choices: tuple[str, ...], *, place: bool) -> _Read:
     match kind:
         case inspect.StructType(cls=cls) if place:
-            return lambda asked, field: opened(field, asked.name(field), cls)
+            return lambda asked, field: opened(field, asked.place(field), cls)
         case inspect.StrType():
             return lambda asked, field: asked.name(field)
         case inspect.IntType(ge=int(low), le=int(high)):

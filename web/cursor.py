@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from streamlens.postgres.windows import Place
 from web.problem import Problem
 
 _T = TypeVar("_T")
@@ -22,6 +23,14 @@ def token(place: msgspec.Struct) -> str:
 def after(rows: Sequence[Any], limit: int, place_of: Callable[[Any], msgspec.Struct]) -> str | None:
     """The `next` of a list: the text for its last row's place, None when it has fewer rows than were asked for."""
     return token(place_of(rows[-1])) if len(rows) >= limit else None
+
+
+def follows(place: Place | None, step_us: int, columns: Sequence[str], **of: str | None) -> None:
+    """Raises `Problem` 400 for a place in a list of another step or columns, or whose columns are not as in `of`."""
+    if place is None:
+        return
+    if not place.is_of(step_us, columns) or any(place.names.get(name) != value for name, value in of.items()):
+        raise Problem(400, "the `next` of another question", field="cursor")
 
 
 def opened(field: str, text: str, kind: type[_T]) -> _T:

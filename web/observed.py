@@ -9,9 +9,12 @@ from msgspec import UNSET, Meta, UnsetType
 from streamlens.app import app
 from streamlens.observations import LEVELS
 from streamlens.postgres import observed_queries
+from streamlens.postgres.observed_queries import LinePlace
 from streamlens.postgres.queries import MINUTE_US
-from web.asked import Asked, Limit, Name, Spanned, Step, some_of
+from streamlens.postgres.windows import Place
+from web.asked import PLACE, Asked, Limit, Name, Spanned, Step, some_of
 from web.contract import Answer, Time, asks
+from web.cursor import after, follows, token
 from web.intake import EvaluationEvents
 from web.query import answered
 from web.services import current
@@ -27,6 +30,11 @@ class EvaluationsAsked(Spanned, frozen=True, kw_only=True):
     name: Name | None = None
     step_us: Step = msgspec.field(default=MINUTE_US, name="step")
     limit: Limit = 60
+    cursor: Annotated[Place, PLACE] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        follows(self.cursor, self.step_us, observed_queries.EVALUATED_BY)
 
 
 class EvaluationsRow(Answer, frozen=True, kw_only=True):
@@ -56,6 +64,7 @@ class EvaluationsAnswer(Answer, frozen=True, kw_only=True):
 
     evaluations: list[EvaluationsRow]
     count: int
+    next: str | None
 
 
 @app.page("/v1/evaluations")
@@ -64,8 +73,11 @@ class Evaluations(EvaluationEvents):
 
     @asks(EvaluationsAsked, EvaluationsAnswer)
     async def get(self, asked: EvaluationsAsked) -> dict[str, Any]:
-        rows = await answered(observed_queries.evaluations(current().pool, **msgspec.structs.asdict(asked)))
-        return {"evaluations": rows, "count": len(rows)}
+        chosen = msgspec.structs.asdict(asked)
+        place = chosen.pop("cursor")
+        rows = await answered(observed_queries.evaluations(current().pool, **chosen, after=place))
+        next = after(rows, asked.limit, lambda row: Place.of(row, asked.step_us, observed_queries.EVALUATED_BY))
+        return {"evaluations": rows, "count": len(rows), "next": next}
 
 
 class TalliesAsked(Spanned, frozen=True, kw_only=True):
@@ -75,6 +87,11 @@ class TalliesAsked(Spanned, frozen=True, kw_only=True):
     name: Name | None = None
     step_us: Step = msgspec.field(default=MINUTE_US, name="step")
     limit: Limit = 60
+    cursor: Annotated[Place, PLACE] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        follows(self.cursor, self.step_us, observed_queries.TALLIED_BY)
 
 
 class TalliesRow(Answer, frozen=True, kw_only=True):
@@ -97,6 +114,7 @@ class TalliesAnswer(Answer, frozen=True, kw_only=True):
 
     tallies: list[TalliesRow]
     count: int
+    next: str | None
 
 
 @app.page("/v1/tallies")
@@ -105,8 +123,11 @@ class Tallies(View):
 
     @asks(TalliesAsked, TalliesAnswer)
     async def get(self, asked: TalliesAsked) -> dict[str, Any]:
-        rows = await answered(observed_queries.tallies(current().pool, **msgspec.structs.asdict(asked)))
-        return {"tallies": rows, "count": len(rows)}
+        chosen = msgspec.structs.asdict(asked)
+        place = chosen.pop("cursor")
+        rows = await answered(observed_queries.tallies(current().pool, **chosen, after=place))
+        next = after(rows, asked.limit, lambda row: Place.of(row, asked.step_us, observed_queries.TALLIED_BY))
+        return {"tallies": rows, "count": len(rows), "next": next}
 
 
 class LogsAsked(Asked, frozen=True, kw_only=True):
@@ -115,6 +136,7 @@ class LogsAsked(Asked, frozen=True, kw_only=True):
     levels: Annotated[tuple[str, ...], some_of(LEVELS)] = msgspec.field(default=LEVELS, name="level")
     service: Name | None = None
     limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    cursor: Annotated[LinePlace, PLACE] | None = None
 
 
 class LogLine(Answer, frozen=True, kw_only=True):
@@ -136,6 +158,7 @@ class LogsAnswer(Answer, frozen=True, kw_only=True):
 
     logs: list[LogLine]
     count: int
+    next: str | None
 
 
 @app.page("/api/v1/analytics/logs/recent")
@@ -144,5 +167,8 @@ class RecentLogs(View):
 
     @asks(LogsAsked, LogsAnswer)
     async def get(self, asked: LogsAsked) -> dict[str, Any]:
-        rows = await answered(observed_queries.recent_logs(current().pool, **msgspec.structs.asdict(asked)))
-        return {"logs": rows, "count": len(rows)}
+        question = observed_queries.recent_logs(
+            current().pool, asked.tenant_id, asked.levels, asked.service, asked.limit, asked.cursor
+        )
+        rows, last = await answered(question)
+        return {"logs": rows, "count": len(rows), "next": None if last is None else token(last)}

@@ -16,6 +16,7 @@ from web.access import key_of
 from web.problem import Problem
 
 _MAX_NAME = 256
+_MAX_PLACE = 8_000
 _Aware = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -53,6 +54,13 @@ class Parameters:
         value = self._values[field]
         if len(value) > _MAX_NAME or not _is_text(value):
             raise _bad(field, f"not a text of at most {_MAX_NAME} characters")
+        return value
+
+    def place(self, field: str) -> str:
+        """A text of `web.cursor.token`, which holds several names."""
+        value = self._values[field]
+        if len(value) > _MAX_PLACE:
+            raise _bad(field, f"not a text of at most {_MAX_PLACE:,} characters")
         return value
 
     def time_us(self, field: str) -> int:

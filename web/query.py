@@ -14,10 +14,11 @@ from streamlens.app import app
 from streamlens.errors import BadSetting, Unavailable
 from streamlens.facets import FACETS
 from streamlens.postgres import queries
-from streamlens.postgres.queries import MINUTE_US, SERIES, LedgerPlace
+from streamlens.postgres.queries import MINUTE_US, SERIES, LedgerPlace, columns_of
+from streamlens.postgres.windows import Place
 from web.asked import PLACE, STEPS_US, Asked, KeysTenant, Limit, Name, Spanned, named, reads
 from web.contract import Answer, Time, asks
-from web.cursor import after
+from web.cursor import after, follows
 from web.metricsrow import MetricsRow
 from web.otlp import ExportedMetrics
 from web.parameters import Parameters
@@ -57,6 +58,16 @@ class MetricsAsked(Spanned, frozen=True, kw_only=True):
     step_us: Annotated[int, _STEP] = msgspec.field(default=MINUTE_US, name="step")
     group_by: Annotated[tuple[str, ...], _GROUPED] = SERIES
     limit: Limit = 60
+    cursor: Annotated[Place, PLACE] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        follows(self.cursor, self.step_us, self.columns, facet=self.facet)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What orders the rows of one time."""
+        return columns_of(self.group_by, self.facet)
 
     @property
     def facet(self) -> str | None:
@@ -69,6 +80,7 @@ class MetricsAnswer(Answer, frozen=True, kw_only=True):
 
     metrics: list[MetricsRow]
     count: int
+    next: str | None
 
 
 @app.page("/v1/metrics")
@@ -96,13 +108,15 @@ class Metrics(ExportedMetrics):
                 group_by=SERIES if facet else asked.group_by,
                 facet=facet,
                 limit=asked.limit,
+                after=asked.cursor,
             )
         )
+        next = after(rows, asked.limit, lambda row: Place.of(row, asked.step_us, asked.columns))
         if whole:
             until_us = current().clock_us() if asked.to_us is None else asked.to_us
             time = {"window_start": queries.moment(asked.from_us), "window_end": queries.moment(until_us)}
             rows = [row | queries.plain(time) for row in rows]
-        return {"metrics": rows, "count": len(rows)}
+        return {"metrics": rows, "count": len(rows), "next": next}
 
 
 class TenantsAsked(Asked, frozen=True, kw_only=True):

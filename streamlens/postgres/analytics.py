@@ -10,11 +10,21 @@ from typing import Any
 import asyncpg
 
 from streamlens.postgres.connection import reader
-from streamlens.postgres.queries import MINUTE_US, moment, newest, plain
+from streamlens.postgres.queries import MINUTE_US, moment, plain
+from streamlens.postgres.windows import Place, newest, until, values_of
 
 Rows = list[dict[str, Any]]
 
-_MINUTES = "select * from calls_by_model_version($1, $2, $3, $4, $5, $6)"
+MINUTES_BY = ("tenant_id", "model", "model_version")
+"""What orders the rows of one minute; those without a version come last."""
+# After a place the rows that the function finds first may all be before it.
+_MINUTES = """
+    select * from calls_by_model_version($1, $2, $3, $4, case when $7::timestamptz is null then $5::bigint end, $6)
+    where $7 is null or minute < $7
+        or (tenant_id, model, model_version is null, coalesce(model_version, ''))
+            > ($8::text, $9::text, $10::text is null, coalesce($10, ''))
+    order by minute desc, tenant_id, model, model_version nulls last
+    limit $5"""
 _MINUTES_SPAN = """
     select min(window_start), max(window_start) from llm_metrics
     where ($1::text is null or tenant_id = $1) and ($2::text is null or model = $2)
@@ -33,11 +43,14 @@ async def minutes(
     from_us: int | None = None,
     to_us: int | None = None,
     limit: int = 60,
+    after: Place | None = None,
 ) -> Rows:
     """The newest rows per tenant, minute, model and version of the model, shaped as in `GET /v1/metrics/minute`."""
-    chosen = (tenant_id, model, moment(from_us), moment(to_us))
+    chosen = (tenant_id, model, moment(from_us), moment(until(to_us, after)))
+    place = values_of(after, MINUTES_BY) or [None] * 4
     async with reader(pool) as connection:
-        return [plain(row) for row in await newest(connection, _MINUTES, _MINUTES_SPAN, chosen, limit, MINUTE_US)]
+        found = await newest(connection, _MINUTES, _MINUTES_SPAN, chosen, limit, MINUTE_US, place)
+    return [plain(row) for row in found]
 
 
 async def top_errors(

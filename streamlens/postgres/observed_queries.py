@@ -1,14 +1,24 @@
 """The questions about what is no call, as `queries.py` has those about calls: evaluations, tallies, lines of logs."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from datetime import datetime
+from typing import Annotated, Any
 
 import asyncpg
+import msgspec
 import orjson
+from msgspec import Meta
 
+from streamlens.events import time_us
 from streamlens.postgres.connection import reader
-from streamlens.postgres.queries import moment, newest, plain
+from streamlens.postgres.queries import moment, plain
+from streamlens.postgres.rows import time_of
+from streamlens.postgres.windows import Place, Text, TimeUs, beyond, newest, until, values_of
 from streamlens.scores import MILLION, quantiles
+
+EVALUATED_BY = ("tenant_id", "route", "model", "name")
+TALLIED_BY = ("tenant_id", "kind", "name", "detail")
+"""What orders the rows of one time."""
 
 _EVALUATED = """
     ($1::text is null or tenant_id = $1) and ($2::text is null or route = $2) and ($3::text is null or model = $3)
@@ -24,7 +34,7 @@ _EVALUATIONS = f"""
         histogram_merge(0, negative_index, negative_count) as negative,
         counts_merge(labels) as labels, sum(revision)::bigint as revision, bool_and(final) as final
     from llm_evaluations
-    where {_EVALUATED}
+    where {_EVALUATED} and {{beyond}}
     group by 1, 2, 3, 4, 5
     order by 5 desc, 1, 2, 3, 4
     limit $7"""
@@ -41,7 +51,7 @@ _TALLIES = f"""
         sum(count)::bigint as count, case when kind = 'metric' then sum(sum) end as sum,
         case when kind = 'metric' then min(min) end as min, case when kind = 'metric' then max(max) end as max
     from llm_tallies
-    where {_TALLIED}
+    where {_TALLIED} and {{beyond}}
     group by 1, 2, 3, 4, 5
     order by 5 desc, 1, 2, 3, 4
     limit $6"""
@@ -49,11 +59,20 @@ _TALLIES = f"""
 _TALLIES_SPAN = f"select min(window_start), max(window_start) from llm_tallies where {_TALLIED}"
 
 _LOGS = """
-    select log_id as id, tenant_id, at as timestamp, content
+    select log_id as id, tenant_id, at as timestamp, content, id as row_id
     from app_logs
     where ($1::text is null or tenant_id = $1) and level = any($2) and ($3::text is null or service = $3)
-    order by at desc, id
+        and ($5::timestamptz is null or at <= $5 and (at < $5 or (log_id, id) > ($6, $7::bytea)))
+    order by at desc, log_id, app_logs.id
     limit $4"""
+
+
+class LinePlace(msgspec.Struct, frozen=True, array_like=True):
+    """A line's place, newest first: its id may be that of other tenants' lines too, its row's is its own, in hex."""
+
+    at_us: TimeUs
+    log_id: Text
+    row_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 
 
 async def evaluations(
@@ -66,11 +85,13 @@ async def evaluations(
     to_us: int | None,
     step_us: int,
     limit: int,
+    after: Place | None = None,
 ) -> list[dict[str, Any]]:
     """A row per tenant, route, model, name and step, shaped as in `GET /v1/evaluations`, newest first."""
-    chosen = (tenant_id, route, model, name, moment(from_us), moment(to_us))
+    chosen = (tenant_id, route, model, name, moment(from_us), moment(until(to_us, after)))
+    query, place = _EVALUATIONS.format(beyond=beyond(after, EVALUATED_BY, 9)), values_of(after, EVALUATED_BY)
     async with reader(pool) as connection:
-        found = await newest(connection, _EVALUATIONS, _EVALUATIONS_SPAN, chosen, limit, step_us)
+        found = await newest(connection, query, _EVALUATIONS_SPAN, chosen, limit, step_us, place)
     return [_evaluated(row) for row in found]
 
 
@@ -83,21 +104,43 @@ async def tallies(
     to_us: int | None,
     step_us: int,
     limit: int,
+    after: Place | None = None,
 ) -> list[dict[str, Any]]:
     """A row per tenant, kind, name, detail and step, shaped as in `GET /v1/tallies`, newest first."""
-    chosen = (list(kinds), tenant_id, name, moment(from_us), moment(to_us))
+    chosen = (list(kinds), tenant_id, name, moment(from_us), moment(until(to_us, after)))
+    query, place = _TALLIES.format(beyond=beyond(after, TALLIED_BY, 8)), values_of(after, TALLIED_BY)
     async with reader(pool) as connection:
-        found = await newest(connection, _TALLIES, _TALLIES_SPAN, chosen, limit, step_us)
+        found = await newest(connection, query, _TALLIES_SPAN, chosen, limit, step_us, place)
     return [plain(row) for row in found]
 
 
 async def recent_logs(
-    pool: asyncpg.Pool, tenant_id: str | None, levels: Collection[str], service: str | None, limit: int
-) -> list[dict[str, Any]]:
-    """The newest lines that were kept: `id`, `tenant_id`, `timestamp`, and what the line said."""
+    pool: asyncpg.Pool,
+    tenant_id: str | None,
+    levels: Collection[str],
+    service: str | None,
+    limit: int,
+    after: LinePlace | None = None,
+) -> tuple[list[dict[str, Any]], LinePlace | None]:
+    """The newest lines that were kept: `id`, `tenant_id`, `timestamp`, and what the line said; and the place of the
+    last one if there may be more."""
+    place = (None,) * 3 if after is None else (time_of(after.at_us), after.log_id, bytes.fromhex(after.row_id))
     async with reader(pool) as connection:
-        found = [plain(row) for row in await connection.fetch(_LOGS, tenant_id, list(levels), service, limit)]
-    return [row | orjson.loads(row.pop("content")) for row in found]
+        rows = await connection.fetch(_LOGS, tenant_id, list(levels), service, limit, *place)
+    last = _line_place(rows[-1]) if len(rows) == limit else None
+    return [_line(row) for row in rows], last
+
+
+def _line_place(row: asyncpg.Record) -> LinePlace:
+    at: datetime = row["timestamp"]
+    return LinePlace(time_us(at), row["id"], row["row_id"].hex())
+
+
+def _line(row: asyncpg.Record) -> dict[str, Any]:
+    found = plain(row)
+    del found["row_id"]
+    said: dict[str, Any] = orjson.loads(found.pop("content"))
+    return found | said
 
 
 def _evaluated(row: Mapping[str, Any]) -> dict[str, Any]:

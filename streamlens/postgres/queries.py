@@ -4,20 +4,19 @@ All take the pool of `PostgresStore`, raise `Unavailable` when Postgres is down 
 values as parameters only. Times are microseconds since the epoch on the way in and RFC 3339 in UTC on the way out.
 """
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
 import asyncpg
 import msgspec
-from msgspec import Meta
 
 from streamlens.events import time_us
-from streamlens.fields import MAX_TIME_US
 from streamlens.postgres.connection import reader
 from streamlens.postgres.merging import BEGINNING, END, MEASURES, SUMS, Piece, pieces, read_marks
-from streamlens.postgres.rows import EPOCH, time_of
+from streamlens.postgres.rows import time_of
+from streamlens.postgres.windows import Place, Text, TimeUs, beyond, looked_back, until, values_of
 
 MINUTE_US = 60_000_000
 SERIES = ("route", "model")
@@ -36,14 +35,14 @@ _ROWS = f"""
         price_versions_names(price_versions) as price_versions, revision, final
     from {{table}}
     where {_CHOSEN} and window_start >= $4 and window_start < $5
-        and window_start >= (select minutes_from from llm_history)
+        and window_start >= (select minutes_from from llm_history) and {{beyond}}
     order by window_start desc, tenant_id, {{one}}, {{two}}
     limit $6"""
 
 # A piece of the rows to be merged, from the table that has it.
 _PIECE = f"""
         select tenant_id, {{one}}, {{two}}, window_start, {MEASURES}
-        from {{table}} where {_CHOSEN} and window_start >= {{begin}} and window_start < {{end}}"""
+        from {{table}} where {_CHOSEN} and window_start >= {{begin}} and window_start < {{end}} and {{beyond}}"""
 
 # Percentiles of the merged histograms, averages of the sums: nothing here is an average of averages.
 _MERGED = f"""
@@ -133,12 +132,18 @@ _LEDGER = """
 class LedgerPlace(msgspec.Struct, frozen=True, array_like=True):
     """A row's place in the ledger, newest first."""
 
-    minute_us: Annotated[int, Meta(ge=0, lt=MAX_TIME_US)]
-    tenant_id: Annotated[str, Meta(max_length=256, pattern="^[^\\x00]*$")]
+    minute_us: TimeUs
+    tenant_id: Text
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "LedgerPlace":
         return cls(time_us(datetime.fromisoformat(row["minute"])), row["tenant_id"])
+
+
+def columns_of(group_by: Collection[str] = SERIES, facet: str | None = None) -> tuple[str, ...]:
+    """What orders the rows of `metrics` of one time."""
+    names = (name for name in SERIES if name in group_by) if facet is None else ("facet", "value")
+    return ("tenant_id", *names)
 
 
 async def metrics(
@@ -152,37 +157,41 @@ async def metrics(
     group_by: Collection[str] = SERIES,
     facet: str | None = None,
     limit: int = 60,
+    after: Place | None = None,
 ) -> list[dict[str, Any]]:
     """The `limit` newest windows of `step_us` (whole minutes) that start in [from, to), shaped as in `GET /v1/metrics`.
 
     A row per tenant and, as `group_by` says, route and model; what is not in `group_by` is summed up and null. A longer
     step or fewer groups merge the minutes' histograms; `final` then means that all those minutes are, and `revision`
     is the sum of theirs. With a `facet`: a row per tenant and value of it, `facet` and `value` in place of route and
-    model, which can't be chosen then.
+    model, which can't be chosen then. With `after`, a place of this step and these `columns_of`: what comes after it.
     """
     assert facet is None or (route is None and model is None), "facets are counted over all routes and models"
     chosen = (tenant_id, route, model) if facet is None else (tenant_id, facet, None)
     one, two = names = SERIES if facet is None else ("facet", "value")
     groups = group_by if facet is None else names
+    columns = columns_of(group_by, facet)
+    place = values_of(after, columns)
     table = {"table": "llm_metrics" if facet is None else "llm_facets", "one": one, "two": two}
-    first, last = moment(from_us), time_of(to_us) if to_us is not None else END
+    first, last = moment(from_us), moment(until(to_us, after)) or END
     async with reader(pool) as connection:
         if step_us == MINUTE_US and set(groups) == set(names):
-            found = await connection.fetch(_ROWS.format(**table), *chosen, first or BEGINNING, last, limit)
+            query = _ROWS.format(**table, beyond=beyond(after, columns, 7))
+            found = await connection.fetch(query, *chosen, first or BEGINNING, last, limit, *place)
             return [plain(row) for row in found]
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             first_group, second_group = (name if name in groups else "null::text" for name in names)
-            group = {"first": first_group, "second": second_group}
+            group = {"first": first_group, "second": second_group, "beyond": beyond(after, columns, 6)}
             step = timedelta(microseconds=step_us)
             marks = (await read_marks(connection)).of(step)
 
             async def merged(begin: datetime) -> Sequence[Mapping[str, Any]]:
-                return await _merge(connection, table | group, chosen, pieces(begin, last, marks), limit, step)
+                return await _merge(connection, table | group, chosen, pieces(begin, last, marks), limit, step, place)
 
             async def ends() -> Sequence[datetime | None]:
                 return await connection.fetchrow(_SPAN.format(**table), *chosen, *marks, last)  # type: ignore[no-any-return]
 
-            return [plain(row) for row in await _newest(merged, ends, first, limit, step)]
+            return [plain(row) for row in await looked_back(merged, ends, first, limit, step)]
 
 
 async def _merge(
@@ -192,61 +201,18 @@ async def _merge(
     parts: Sequence[Piece],
     limit: int,
     step: timedelta,
+    place: Sequence[Any],
 ) -> Sequence[Mapping[str, Any]]:
-    """The rows in all `parts`, merged."""
+    """The rows in all `parts` beyond a place, merged."""
     if not parts:
         return []
-    selects, bounds = [], []
+    selects, bounds, first = [], [], 6 + len(place)
     for number, part in enumerate(parts):
-        begin, end = f"${6 + 2 * number}", f"${7 + 2 * number}"
+        begin, end = f"${first + 2 * number}", f"${first + 1 + 2 * number}"
         selects.append(_PIECE.format(**names | {"table": names["table"] + part.table}, begin=begin, end=end))
         bounds += [part.begin, part.end]
     query = _MERGED.format(**names, pieces="\n        union all".join(selects))
-    return await connection.fetch(query, *chosen, limit, step, *bounds)  # type: ignore[no-any-return]
-
-
-async def newest(
-    connection: asyncpg.Connection, query: str, span: str, chosen: tuple[Any, ...], limit: int, step_us: int
-) -> Sequence[Mapping[str, Any]]:
-    """The `limit` newest rows of a query that merges windows to steps.
-
-    Its parameters are `chosen`, of which the last two are the time from and to, `limit` and the step. `span` gives the
-    oldest and the newest window of `chosen`.
-    """
-    *which, first, last = chosen
-    step = timedelta(microseconds=step_us)
-
-    async def rows(begin: datetime) -> Sequence[Mapping[str, Any]]:
-        return await connection.fetch(query, *which, begin, last, limit, step)  # type: ignore[no-any-return]
-
-    async def ends() -> Sequence[datetime | None]:
-        return await connection.fetchrow(span, *chosen)  # type: ignore[no-any-return]
-
-    return await _newest(rows, ends, first, limit, step)
-
-
-async def _newest(
-    rows: Callable[[datetime], Awaitable[Sequence[Mapping[str, Any]]]],
-    ends: Callable[[], Awaitable[Sequence[datetime | None]]],
-    first: datetime | None,
-    limit: int,
-    step: timedelta,
-) -> Sequence[Mapping[str, Any]]:
-    """The same of `rows`, which gives those of the windows from a time on; `ends` the oldest and the newest window."""
-    if first is not None:
-        return await rows(first)
-    # Without a beginning: look at the newest stretch only, and further back while it holds too few rows.
-    oldest, latest = await ends()
-    if oldest is None or latest is None:
-        return []
-    latest -= (latest - EPOCH) % step
-    stretch = (limit - 1) * step
-    while True:
-        begin = latest - stretch
-        found = await rows(begin)
-        if len(found) == limit or begin <= oldest:
-            return found
-        stretch = 8 * stretch + step
+    return await connection.fetch(query, *chosen, limit, step, *place, *bounds)  # type: ignore[no-any-return]
 
 
 async def tenants(pool: asyncpg.Pool, tenant_id: str | None = None) -> list[dict[str, Any]]:
