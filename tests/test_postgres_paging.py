@@ -111,6 +111,7 @@ async def walked(pool: Any, each: Listed, limit: int, between: Callable[[], Any]
     while True:
         page = await each.ask(pool, limit=limit, after=after)
         seen += page
+        assert len(seen) < 1_000, "it never ends"
         if len(page) < limit:
             return seen
         after = each.place(page[-1])
