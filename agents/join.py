@@ -20,7 +20,7 @@ from streamlens.misplaced import check_place
 from streamlens.observations import AppLog, Observation, SystemMetric
 from streamlens.options import JoinOptions
 from streamlens.runtime import clock_us
-from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, SOURCES, encode_closed, packed
+from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, SOURCES, decode_closed, encode_closed, packed
 from streamlens.watermark import Watermark
 from tables import ledger, letters
 from tables.calls import Calls
@@ -78,8 +78,11 @@ class Join:
         self._state = state
         self._offsets = offsets
         self._watermark = Watermark.decode(header, self._lines.out_of_order_us)
-        self._ledger.closed = self._lines.closed(self._watermark.value_us)
-        self._pending.expired = self._expired = self._lines.expired(self._watermark.value_us)
+        # What has closed or expired stays so, also when the settings now draw the lines further back.
+        closed, expired = decode_closed(held) if (held := state.get(CLOSED_KEY)) else (-1, -1)
+        self._ledger.closed = max(closed, self._lines.closed(self._watermark.value_us))
+        self._expired = max(expired, self._lines.expired(self._watermark.value_us))
+        self._pending.expired = self._expired
         self._pending.open(state)
         self._has_scoped = not self._by_tenant and any("\0" in each for each, _ in self._pending.waiting())
         self._calls.open(state, self._ledger.closed)

@@ -142,10 +142,13 @@ class Windows:
     # -- how far it is closed ------------------------------------------------------------------------------------
 
     def _announce(self, partition: int, version: Version, content: bytes) -> None:
-        if version <= self._announced.get(partition, Closed()).version:
+        last = self._announced.get(partition, Closed())
+        if version <= last.version:
             return
-        closed = self._announced[partition] = Closed(version, *decode_closed(content))
-        self._state.put(closed_key(partition), encode_closed_slot(closed))
+        closed, expired = decode_closed(content)
+        # Never back: rows of expired windows are gone, so what came for them now would replace whole rows by parts.
+        told = self._announced[partition] = Closed(version, max(last.closed, closed), max(last.expired, expired))
+        self._state.put(closed_key(partition), encode_closed_slot(told))
         self._follow()
 
     def _follow(self) -> None:

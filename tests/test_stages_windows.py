@@ -1,12 +1,14 @@
 """What stage two publishes: merged rows, revisions, finality and expiry, also through kills and without Postgres."""
 
+import shutil
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 
 from agents.join import Join
-from pipeline import MINUTE, START, Pipeline
+from pipeline import LINES, MINUTE, START, Pipeline
 from streamlens import outbox
 from streamlens.errors import Unavailable
 from streamlens.log import TP, Run
@@ -127,6 +129,30 @@ async def test_settled_is_what_has_expired_and_is_in_postgres(
     for _ in range(3):
         await pipeline.idle(120 + 3600 + 30)
     assert pipeline.rows.settled_us == START + 2 * MINUTE
+    await pipeline.close()
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["on its disk", "restored from the changelog"])
+async def test_what_has_expired_stays_so_when_events_may_come_later(
+    tmp_path: Path, forgets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = await Pipeline(tmp_path).open()
+    for number in range(5):
+        await pipeline.send("call", 1, f"r{number}")
+    await pipeline.settle()
+    await pipeline.idle(2 * 3600)
+    assert row(pipeline).cell.calls == 5
+    monkeypatch.setattr("pipeline.LINES", msgspec.structs.replace(LINES, lateness_us=24 * 60 * MINUTE))
+    await pipeline.close()
+    if forgets:
+        shutil.rmtree(tmp_path / "pending")
+        shutil.rmtree(tmp_path / "windows")
+    await pipeline.open()
+    await pipeline.send("call", 2, "late")
+    await pipeline.send("call", 2 * 3600, "in time")
+    await pipeline.settle()
+    assert row(pipeline).cell.calls == 5
+    assert sum(counts.get("late", 0) for counts in pipeline.ledger().values()) == 1
     await pipeline.close()
 
 

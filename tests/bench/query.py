@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import asyncpg
@@ -25,6 +26,7 @@ _CALLS = 30
 _CELLS = 500
 """Different ones; rows repeat them."""
 _ASKED = 20
+_STATIC = Path(__file__).parents[2] / "web" / "static"
 
 
 async def query(ground: Ground, report: Report, options: Options) -> None:
@@ -50,13 +52,29 @@ async def query(ground: Ground, report: Report, options: Options) -> None:
 
 def _ask(url: str, now_us: int) -> dict[str, float]:
     """The 95th percentile of each question's time in milliseconds."""
-    asker, since = Asker(url), f"from={(now_us - _MINUTES * MINUTE_US) // 1000}"
+    asker, hour, day, month = (
+        Asker(url),
+        *(f"from={(now_us - m * MINUTE_US) // 1000}" for m in (60, _MINUTES, 30 * _MINUTES)),
+    )
+    files = ("/", *sorted(f"/static/{path.name}" for path in _STATIC.iterdir() if path.suffix in (".css", ".js")))
+    whole = f"/v1/metrics?{hour}&step=all&limit=2000&group_by="
+    overview = (
+        "/v1/tenants",
+        f"/api/v1/analytics/dashboard?{hour}",
+        f"/api/v1/analytics/requests/timeseries?{hour}&step=1m",
+        f"{whole}model",
+        f"{whole}route",
+        f"/v1/errors/top?{hour}&limit=500",
+        "/v1/dlq?limit=1000",
+    )
     questions = {
-        "the day's p95, one tenant": [f"/v1/metrics?tenant_id=tenant-1&{since}&step=1d&group_by=none"],
-        "the day's p95, all tenants": [f"/v1/metrics?{since}&step=1d&group_by=none"],
-        "the day's curve, one tenant": [f"/v1/metrics?tenant_id=tenant-1&{since}&step=5m&group_by=none&limit=300"],
-        "the page's first load": ["/", "/static/page.css", "/static/page.js", "/v1/tenants", "/v1/metrics?limit=60"],
-        "the top errors": [f"/v1/errors/top?tenant_id=tenant-1&{since}"],
+        "the day's p95, one tenant": [f"/v1/metrics?tenant_id=tenant-1&{day}&step=1d&group_by=none"],
+        "the day's p95, all tenants": [f"/v1/metrics?{day}&step=1d&group_by=none"],
+        "the day's curve, one tenant": [f"/v1/metrics?tenant_id=tenant-1&{day}&step=5m&group_by=none&limit=300"],
+        "thirty days, one tenant": [f"/v1/metrics?tenant_id=tenant-1&{month}&step=all&group_by=none"],
+        "the page's files": files,
+        "the page's questions, one after the other": overview,
+        "the top errors": [f"/v1/errors/top?tenant_id=tenant-1&{day}"],
     }
     found = {}
     for name, paths in questions.items():
