@@ -20,6 +20,8 @@ logger = structlog.get_logger()
 SERIES = 200
 """How many are added up in one transaction: a fraction of a second's work."""
 EVERY_S = 20.0
+STEP_S = 60
+"""Longest time for a transaction: finding what is left of an hour of millions of rows may take a while."""
 _PAUSE_S = 0.02
 """Between two transactions, so that rows get in."""
 _LOCK = int.from_bytes(b"rollup", "big")
@@ -98,7 +100,8 @@ class Rollup:
 
     async def step(self) -> bool:
         """One transaction: some series of the oldest hour that is due, or on to the next; False when nothing is due."""
-        async with reader(self._database.pool) as connection, connection.transaction():
+        async with reader(self._database.pool, STEP_S + 1) as connection, connection.transaction():
+            await connection.execute(f"set local statement_timeout = '{STEP_S}s'")
             if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
                 return False
             hour, settled = await connection.fetchrow(_DUE, self._partitions)
