@@ -90,18 +90,20 @@ class Details:
         """A text as it is, messages and the like as JSON; nothing unless content is captured."""
         if value is None or not self.captures:
             return None
-        if not isinstance(value, str):
-            try:
-                value = msgspec.json.encode(value).decode()
-            except RecursionError:  # it was just about read, a few calls further up
-                return CUT
-        return self._text(value, CONTENT_BYTES)
+        if isinstance(value, str):
+            return self._text(value, CONTENT_BYTES)
+        try:
+            text = msgspec.json.encode(value).decode()
+        except RecursionError:  # it was just about read, a few calls further up
+            return CUT
+        return self._text(text, CONTENT_BYTES, json=True)
 
-    def _text(self, text: str, limit: int) -> str:
+    def _text(self, text: str, limit: int, *, json: bool = False) -> str:
         """Redacted, at most `limit` bytes in UTF-8 and the mark of a cut, and without NUL, which PostgreSQL refuses."""
         raw = text.replace("\0", "\ufffd").encode()
         whole = len(raw) <= limit + _SLACK
-        raw = self._redaction.of(raw if whole else raw[: limit + _SLACK])
+        redact = self._redaction.of_json if json else self._redaction.of
+        raw = redact(raw if whole else raw[: limit + _SLACK], cut=not whole)
         if not whole:
             raw = raw[:-_SLACK]  # there may be a secret of which the rest was cut off
         if whole and len(raw) <= limit:

@@ -61,6 +61,8 @@ def test_what_a_response_tells(fields: dict[str, Any], answered: Answered | None
     [
         ("Hello, ann@example.org", "Hello, [email]"),
         ([{"role": "user", "content": "hi\0"}], '[{"role":"user","content":"hi\\u0000"}]'),
+        ([{"content": "hi\nsk-0123456789abcdefghij\x1bann@b.de\\"}], '[{"content":"hi\\n[key]\\u001b[email]\\\\"}]'),
+        ('[{"content":"hi\\nsk-0123456789abcdefghij"}]', '[{"content":"hi\\n[key]"}]'),
         ("", ""),
         (None, None),
         ("a\0b", "a\ufffdb"),
@@ -72,6 +74,8 @@ def test_what_a_response_tells(fields: dict[str, Any], answered: Answered | None
     ids=[
         "redacted",
         "messages",
+        "lines of messages",
+        "messages as a text",
         "empty",
         "none",
         "NUL",
@@ -115,6 +119,14 @@ def test_a_cut_leaves_no_half_of_a_secret(before: int, shrinks: bool) -> None:
     text = start + "." * (before - len(start)) + " sk-0123456789abcdefghij" + "." * 5_000
     asked = ON.of_request(request(prompt=text))
     assert asked and asked.prompt and "sk-0" not in asked.prompt
+
+
+@pytest.mark.parametrize("before", range(CONTENT_BYTES - 3_000, CONTENT_BYTES + 1_000, 250))
+@pytest.mark.parametrize("structured", [False, True])
+def test_a_cut_leaves_no_beginning_of_a_long_token(before: int, structured: bool) -> None:
+    text = "." * before + "\neyJhbGciOiJIUzI1NiJ9." + "a" * 3_000 + ".SflKxwRJSMeKKF2QT4" + "." * 5_000
+    asked = ON.of_request(request(prompt=[text] if structured else text))
+    assert asked and asked.prompt and asked.prompt.endswith(CUT) and "eyJ" not in asked.prompt
 
 
 def test_a_half_that_waits_is_read_back_and_one_of_an_older_state_too() -> None:
