@@ -7,6 +7,8 @@ it has counted, not on their order: a call takes the place of one that it displa
 from bisect import insort
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from streamlens.details import Details
 from streamlens.events import Call
 from streamlens.join import RequestHalf, ResponseHalf
@@ -114,6 +116,11 @@ class Recent(Windowed[KeptCall]):
         }
         if not ranks:
             return
+        asked = request.asked if event is None else self._details.of_request(event)
+        answered = response.answered if event is None else self._details.of_response(event)
+        if not self._details.captures:  # a half may have waited since content was captured
+            asked = asked and replace(asked, prompt=None)
+            answered = answered and replace(answered, response=None)
         place, changed = minute.take(ranks)
         self._dirty[_key(minute, place)] = KeptCall(
             request.ts_us,
@@ -134,8 +141,8 @@ class Recent(Windowed[KeptCall]):
             used.error_type,
             None if request.user_id is None else self._user_hash.of(request.tenant_id, request.user_id),
             request.session_id,
-            request.asked if event is None else self._details.of_request(event),
-            response.answered if event is None else self._details.of_response(event),
+            asked,
+            answered,
         )
         for other in changed:
             key, why = _key(minute, other), minute.places[other]

@@ -9,7 +9,7 @@ from zlib import crc32
 import pytest
 
 from pipeline import MINUTE, START, Pipeline
-from streamlens.details import Details
+from streamlens.details import Answered, Asked, Details
 from streamlens.keptcall import ERROR, SAMPLE, SLOW, WHY
 from streamlens.userhash import UserHash
 from tables import recent
@@ -197,6 +197,24 @@ async def test_ids_that_are_a_tenants_own_are_kept_as_they_were_sent(tmp_path: P
     pipeline = await counted(tmp_path, [*calls, *halves], by_tenant=True)
     found = sorted((row.tenant_id, row.call.request_id) for row in pipeline.rows.recent.values())
     assert found == [("acme", "a"), ("acme", "b"), ("other", "a")]
+    await pipeline.close()
+
+
+async def test_what_was_captured_becomes_no_row_where_nothing_is_captured_now(tmp_path: Path) -> None:
+    pipeline = await counted(
+        tmp_path, [("request", 1, "a", {"prompt": "Hello", "region": "eu"})], details=Details(captures=True)
+    )
+    await pipeline.send("response", 2, "b", response="Hi!", finish_reason="stop")
+    await pipeline.settle()
+    await pipeline.close()
+    pipeline.options["details"] = Details()
+    await pipeline.open()
+    await pipeline.send("response", 2, "a", response="Hi!")
+    await pipeline.send("request", 1, "b", prompt="Hello")
+    await pipeline.settle()
+    calls = {row.call.request_id: row.call for row in pipeline.rows.recent.values()}
+    assert (calls["a"].asked, calls["a"].answered) == (Asked(region="eu"), None)
+    assert (calls["b"].asked, calls["b"].answered) == (None, Answered(finish_reason="stop"))
     await pipeline.close()
 
 
