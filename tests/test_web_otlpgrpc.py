@@ -3,8 +3,9 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -166,11 +167,13 @@ async def test_what_is_too_large_is_refused_for_good(tmp_path: Path, packed: grp
 
 @asynccontextmanager
 async def guarded(tmp_path: Path) -> AsyncIterator[tuple[Wire, dict[str, str]]]:
-    """A receiver that asks for keys: one of acme may send, one may read."""
-    secrets = {"ingest": new_secret(), "read": new_secret()}
+    """A receiver that asks for keys: two of acme may send, one may read."""
+    scopes = {"ingest": "ingest", "second": "ingest", "read": "read"}
+    secrets = {name: new_secret() for name in scopes}
 
     async def load(_: int) -> tuple[int, list[Key]]:
-        return 1, [Key(n, sha256_of(s), "acme", frozenset([scope])) for n, (scope, s) in enumerate(secrets.items())]
+        found = enumerate(scopes.items())
+        return 1, [Key(n, sha256_of(secrets[name]), "acme", frozenset([scope])) for n, (name, scope) in found]
 
     keys = Keys(load)
     await keys.refresh()
@@ -253,6 +256,38 @@ async def test_a_message_that_does_not_arrive_is_not_waited_for(
         assert len(wire.written()) == 1
 
 
+async def test_silent_calls_of_one_key_leave_room_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web.otlpgrpc, "READ_TIMEOUT_S", 60)
+    monkeypatch.setattr(web.otlpgrpc, "IN_FLIGHT_BYTES", 4 * Settings().max_body_mib << 20)
+    async with guarded(tmp_path) as (wire, secrets):
+        first, second = (("x-api-key", secrets["ingest"]),), (("x-api-key", secrets["second"]),)
+        silent = [wire.channel.stream_unary(method(TRACES))(metadata=first, timeout=50) for _ in range(8)]
+        await wire.refusal(TRACES, b"")  # by now the server knows of them
+        await wire.export(TRACES, good(TRACES), second)
+        assert len(wire.written()) == 1
+        for call in silent:
+            call.cancel()
+        await wire.export(TRACES, good(TRACES), first)
+        assert len(wire.written()) == 2
+
+
+async def test_a_peer_without_a_key_has_a_quarter_of_the_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its ports: of those that come at once one reads, and others wait for no longer than that takes."""
+    monkeypatch.setattr(web.otlpgrpc, "READ_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(web.otlpgrpc, "IN_FLIGHT_BYTES", 4 * Settings().max_body_mib << 20)
+    async with receiving(tmp_path) as wire, AsyncExitStack() as channels:
+        address, own = f"127.0.0.1:{wire.receiver.port}", (("grpc.use_local_subchannel_pool", 1),)
+        several = [
+            await channels.enter_async_context(grpc.aio.insecure_channel(address, options=own)) for _ in range(4)
+        ]
+        await asyncio.gather(*(each.channel_ready() for each in several))
+        silent = [each.stream_unary(method(TRACES))(timeout=20) for each in several]
+        assert [(await call.code()).name for call in silent] == ["UNAVAILABLE"] * 4
+        assert "too many messages of one sender at once" in [await call.details() for call in silent]
+        assert all([("google.rpc.retryinfo-bin" in dict(await call.trailing_metadata())) for call in silent])
+        await wire.export(TRACES, good(TRACES))
+
+
 async def test_our_own_fault_tells_nothing_of_it(
     wire: Wire, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -314,6 +349,18 @@ async def test_a_port_is_not_shared(wire: Wire) -> None:
     port = wire.receiver.port
     with pytest.raises(BadSetting, match=f"STREAMLENS_OTLP_GRPC_PORT: can't serve on 127.0.0.1:{port}"):
         Receiver(Settings(), port)
+
+
+async def test_without_its_port_the_process_ends_in_order(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[BaseException] = []
+    settings = Settings(otlp_grpc_port=wire.receiver.port)
+    monkeypatch.setattr(
+        web.otlpgrpc, "app", SimpleNamespace(settings=settings, runtime=SimpleNamespace(fatal=found.append))
+    )
+    part = web.otlpgrpc.OtlpGrpc()
+    await part.on_start()
+    assert [type(error) for error in found] == [BadSetting]
+    await part.on_stop()
 
 
 async def test_other_methods_do_not_exist(wire: Wire) -> None:

@@ -6,6 +6,7 @@ Loaded only where `STREAMLENS_OTLP_GRPC_PORT` is set, because it needs grpcio.
 import asyncio
 from functools import cache
 from typing import Any
+from weakref import WeakValueDictionary
 
 import grpc
 import structlog
@@ -14,6 +15,7 @@ from grpc.aio import EOF
 
 from streamlens.app import app
 from streamlens.errors import BadEvent, BadSetting, Unavailable
+from streamlens.keys import ANYONE
 from streamlens.metrics import EVENTS, GRPC_REQUESTS, INGEST_BYTES
 from streamlens.otlp.messages import PROTOBUF, SIGNALS, Signal, answer, decode
 from streamlens.settings import Settings
@@ -29,7 +31,10 @@ from web.services import current
 log = structlog.get_logger()
 
 READ_TIMEOUT_S = 10
-"""How long a message may take to arrive. Exporters, too, wait for as long."""
+"""How long a message may take to arrive, and one of the same sender to have its turn. Exporters, too, wait for as
+long."""
+_SHARE = 4
+"""A sender has one turn in so many."""
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _answers = cache(GRPC_REQUESTS.labels)
 _events = cache(EVENTS.labels)
@@ -41,7 +46,10 @@ class Receiver:
     def __init__(self, settings: Settings, port: int) -> None:
         """Take the port; 0 is any free one. Raises `BadSetting` when it can't be had."""
         max_bytes = settings.max_body_mib << 20
-        self._readers = asyncio.Semaphore(max(1, IN_FLIGHT_BYTES // max_bytes))
+        readers = max(1, IN_FLIGHT_BYTES // max_bytes)
+        self._readers = asyncio.Semaphore(readers)
+        self._of_one = max(1, readers // _SHARE)
+        self._of_sender: WeakValueDictionary[int | str, asyncio.Semaphore] = WeakValueDictionary()
         self._server = grpc.aio.server(
             options=(
                 ("grpc.max_receive_message_length", max_bytes),  # as it comes, and again when it is unpacked
@@ -88,11 +96,7 @@ class Receiver:
         services = current()
         metadata = {name: value for name, value in context.invocation_metadata() if isinstance(value, str)}
         key = key_for(need_of("POST", signal.path), metadata)
-        try:
-            async with asyncio.timeout(READ_TIMEOUT_S), self._readers:
-                body = await context.read()
-        except TimeoutError:
-            raise Unavailable(f"the message did not arrive within {READ_TIMEOUT_S} s") from None
+        body = await self._read(context, _address(context.peer()) if key is ANYONE else key.id)
         arrival = Arrival.by(key, metadata.get("user-agent", ""), services)
         try:
             # Ends even if the client no longer waits: the log writes for many at once.
@@ -100,6 +104,27 @@ class Receiver:
         except BadEvent:
             _events(signal.counted_as, "rejected").inc()
             raise
+
+    async def _read(self, context: Any, sender: int | str) -> Any:
+        """The message. A sender whose calls send none keeps others of its own from their turns, nobody else."""
+        of_one = self._of_sender.setdefault(sender, asyncio.Semaphore(self._of_one))  # goes with its last call
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                await of_one.acquire()
+        except TimeoutError:
+            raise Unavailable("too many messages of one sender at once") from None
+        try:
+            async with self._readers, asyncio.timeout(READ_TIMEOUT_S):
+                return await context.read()
+        except TimeoutError:
+            raise Unavailable(f"the message did not arrive within {READ_TIMEOUT_S} s") from None
+        finally:
+            of_one.release()
+
+
+def _address(peer: str) -> str:
+    """Of gRPC's "ipv4:127.0.0.1:50000", without the port."""
+    return peer.rpartition(":")[0]
 
 
 async def _taken(signal: Signal, body: Any, arrival: Arrival) -> bytes:
@@ -115,6 +140,8 @@ async def _taken(signal: Signal, body: Any, arrival: Arrival) -> bytes:
 class OtlpGrpc(Service):
     """The receiver as a part of the app: it starts with the web server, once the partitions are recovered."""
 
+    _receiver: Receiver | None = None
+
     async def on_start(self) -> None:
         try:
             self._receiver = Receiver(app.settings, app.settings.otlp_grpc_port)
@@ -123,4 +150,5 @@ class OtlpGrpc(Service):
             app.runtime.fatal(error)
 
     async def on_stop(self) -> None:
-        await self._receiver.stop()
+        if self._receiver is not None:  # else its port was taken
+            await self._receiver.stop()
