@@ -64,6 +64,25 @@ async def test_a_span_is_the_last_day_and_is_compared_with_the_one_before(site: 
     assert (told["requests"], told["previous"]["requests"]) == (126, 0)
 
 
+async def test_only_minutes_that_are_over_are_compared(tmp_path: Path, store: PostgresStore) -> None:
+    await store.write([metric(cell([1000]), window_start_us=NOON + each * MINUTE) for each in range(-20, 2)])
+    async with serving(tmp_path, pool=store.pool, clock_us=lambda: NOON + MINUTE * 4 // 3) as site:
+        for begin, end, now, before in (
+            (NOON - 2 * MINUTE, None, 4, 3),
+            (NOON - MINUTE * 8 // 3, None, 4, 3),
+            (NOON - 2 * MINUTE, NOON + HOUR, 4, 3),
+            (NOON - 2 * MINUTE, NOON + MINUTE, 3, 3),
+            (NOON - MINUTE * 11 // 2, NOON - MINUTE * 7 // 2, 2, 2),
+            (NOON + MINUTE, None, 1, 0),
+            (NOON + HOUR, NOON + 2 * HOUR, 0, 0),
+        ):
+            span = {"from": at(begin)} | ({} if end is None else {"to": at(end)})
+            told = await asked(site, DASHBOARD, **span)
+            assert (told["requests"], told["previous"]["requests"]) == (now, before), span
+        told = await asked(site, DASHBOARD, **{"from": "9999-12-31T23:59:30Z"})
+        assert told["previous"]["requests"] == 0
+
+
 async def test_errors_and_their_rate_are_of_the_span(site: Site) -> None:
     told = await asked(site, "/api/v1/analytics/errors")
     assert (told["total"], told["error_rate"], told["errors"][0]["count"]) == (7, 1.0, 7)

@@ -142,7 +142,7 @@ class Totals(Answer, frozen=True, kw_only=True):
 
 
 class DashboardAnswer(Totals, frozen=True, kw_only=True):
-    """The span, and `previous`: the span of the same length before it."""
+    """The span, and `previous`: as many minutes before it as it has that are over."""
 
     start: Time = msgspec.field(name="from")
     end: Time = msgspec.field(name="to")
@@ -156,10 +156,17 @@ class Dashboard(View):
     @asks(DaySpanned, DashboardAnswer)
     async def get(self, asked: DaySpanned) -> dict[str, Any]:
         start, end = asked.span_us()
-        pool, before = current().pool, max(start - (end - start), 0)
+        # Windows start at whole minutes: those of the span that are over are in [first, last).
+        first, last = _minute_from(start), min(_minute_from(end), current().clock_us() // MINUTE_US * MINUTE_US)
+        pool, before = current().pool, max(min(first - (last - first), start), 0)
         now = await answered(analytics.summary(pool, asked.tenant_id, start, end))
         previous = await answered(analytics.summary(pool, asked.tenant_id, before, start))
         return plain({"from": moment(start), "to": moment(end)}) | now | {"previous": previous}
+
+
+def _minute_from(time_us: int) -> int:
+    """The first whole minute that is not before."""
+    return -(-time_us // MINUTE_US) * MINUTE_US
 
 
 class TimeseriesAsked(DaySpanned, frozen=True, kw_only=True):
