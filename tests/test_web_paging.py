@@ -86,12 +86,18 @@ async def test_links_lead_through_the_list(site: Site, path: str, name: str) -> 
     assert len(whole) >= 2
     seen, link = [], f"{path}{joined}limit=1"
     for _ in whole:
-        answer = await site.http.get(link)
+        asked = link
+        answer = await site.http.get(asked)
         page = await answer.json()
         assert (answer.status, page["count"]) == (200, 1), page
         seen += page[name]
-        link = str(answer.links["next"]["url"])
-        assert page["next"] in link
+        link = f"{path}{joined}limit=1&cursor={page['next']}"
+        if len(link) > 2_000:
+            assert "Link" not in answer.headers
+            as_lines = await site.http.get(f"{asked}&format=ndjson")
+            assert page["next"] in str(as_lines.links["next"]["url"])
+        else:
+            assert str(answer.links["next"]["url"]).endswith(link)
     answer = await site.http.get(link)
     assert (await answer.json())[name] == []
     assert "Link" not in answer.headers

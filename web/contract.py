@@ -20,6 +20,8 @@ from web.export import exported, format_of
 JSON = "application/json"
 Time = datetime
 """RFC 3339, in UTC."""
+MAX_LINK = 2_000
+"""Characters. Many clients and proxies refuse an answer whose headers are long, and JSON has its `next` anyway."""
 _Q = TypeVar("_Q", bound=Asked)
 _F = TypeVar("_F", bound=Callable[..., Awaitable[web.StreamResponse]])
 _Method = Callable[[Any, _Q], Awaitable[Mapping[str, Any]]]
@@ -80,7 +82,9 @@ def asks(query: type[_Q], answer: type[Answer], **more: Any) -> Callable[[_Metho
             found = await method(self, asked)
             headers = {"Vary": "Accept"} if rows else {}
             if goes_on and found.get("next"):
-                headers["Link"] = f'<{request.rel_url.update_query({goes_on: found["next"]})}>; rel="next"'
+                link = str(request.rel_url.update_query({goes_on: found["next"]}))
+                if len(link) <= MAX_LINK or form != "json":  # there it is nowhere else
+                    headers["Link"] = f'<{link}>; rel="next"'
             if form == "json" or rows is None:
                 body = orjson.dumps(found)
                 return web.Response(status=contract.status, body=body, content_type=JSON, headers=headers)
