@@ -9,6 +9,7 @@ import pytest
 
 from postgres_rows import MINUTE, NOON
 from streamlens.details import Answered, Asked
+from streamlens.fields import MAX_TIME_US
 from streamlens.keptcall import ERROR, SAMPLE, SLOW, KeptCall
 from streamlens.postgres.call_queries import Place
 from streamlens.postgres.calls import CallRow
@@ -17,6 +18,7 @@ from web.cursor import token
 from web_server import Site, serving
 
 SLOWEST_PLACE = token(Place("slowest", 1, "0" * 32))
+LATER_PLACE = token(Place("newest", MAX_TIME_US, "0" * 32))
 BAD = [
     ("/v1/calls?order=oldest", "order"),
     ("/v1/calls?kept=good", "kept"),
@@ -26,6 +28,7 @@ BAD = [
     ("/v1/calls?cursor=abc", "cursor"),
     (f"/v1/calls?cursor={SLOWEST_PLACE}", "cursor"),
     (f"/v1/calls?cursor={token(Place('newest', 1, 'x'))}", "cursor"),
+    (f"/v1/calls?cursor={LATER_PLACE}", "cursor"),
     ("/v1/calls/a?limit=1", "limit"),
 ]
 

@@ -71,10 +71,11 @@ BAD = [
     (json.dumps({"name": "a" * 257}).encode(), "name"),
     (json.dumps({"name": "a", "id": "b" * 257}).encode(), "id"),
     (b'{"name": "\xff"}', ""),
+    (b'{"name": "a", "more": ' + b"[" * 10_000, ""),
 ]
 
 
-@pytest.mark.parametrize(("body", "field"), BAD)
+@pytest.mark.parametrize(("body", "field"), BAD, ids=range(len(BAD)))
 async def test_a_bad_project_is_named(tmp_path: Path, body: bytes, field: str) -> None:
     async with serving(tmp_path) as site:  # no pool: nothing of it may reach Postgres
         answer = await site.http.post(PATH, data=body)

@@ -1,5 +1,6 @@
 """`GET /v1/metrics`, `/v1/tenants`, `/v1/series`, `/v1/ledger`: strict questions, and answers from a real Postgres."""
 
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from streamlens.postgres.store import PostgresStore
 from web_server import Site, serving
 
 FAR = "x" * 257
+DEEP = urlsafe_b64encode(b'[0,"a",' + b"[" * 5_000).decode()
 BAD = [
     ("/v1/metrics?step=2m", "step"),
     ("/v1/metrics?step=1M", "step"),
@@ -42,6 +44,7 @@ BAD = [
     ("/v1/ledger?from=soon", "from"),
     ("/v1/ledger?cursor=x", "cursor"),
     ("/v1/ledger?cursor=WzAsIlx1MDAwMCJd", "cursor"),
+    (f"/v1/ledger?cursor={DEEP}", "cursor"),
     ("/v1/ledger?step=1m", "step"),
     ("/v1/ledger?tenant_id=a%00b", "tenant_id"),
     (f"/v1/series?tenant_id={FAR}", "tenant_id"),
@@ -102,6 +105,8 @@ QUERIES = [
     ("?step=1h&group_by=none", ["12:00 acme None", "12:00 böse & co None"]),
     ("?step=1d&group_by=route&tenant_id=acme", ["00:00 acme /chat", "00:00 acme /search"]),
     ("?step=5m&group_by=model,route&tenant_id=acme", ["12:00 acme /chat", "12:00 acme /search"]),
+    ("?step=1h&from=9999-12-31T23:30:00Z", []),
+    ("?step=1h&from=9999-12-31T23:30:00Z&to=9999-12-31T23:59:00Z", []),
 ]
 
 

@@ -7,6 +7,7 @@ from faust.web import View
 from msgspec import Meta
 
 from streamlens.app import app
+from streamlens.fields import MAX_TIME_US
 from streamlens.postgres import call_queries
 from streamlens.postgres.call_queries import Chosen, Place
 from web.asked import PLACE, Asked, Limit, Name, Spanned
@@ -35,6 +36,8 @@ class CallsAsked(Spanned, frozen=True, kw_only=True):
         super().__post_init__()
         if self.cursor is not None and self.cursor.order != self.order:
             raise Problem(400, "it goes on in another order", field="cursor")
+        if self.cursor is not None and self.order != "slowest" and self.cursor.value >= MAX_TIME_US:
+            raise Problem(400, "not the `next` of an answer", field="cursor")
 
     @property
     def chosen(self) -> Chosen:

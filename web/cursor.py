@@ -37,5 +37,5 @@ def opened(field: str, text: str, kind: type[_T]) -> _T:
     """The place that a text stands for. Raises `Problem` 400 with the field for any but those of `token`."""
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(text.encode("ascii") + b"=="), type=kind)
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         raise Problem(400, "not the `next` of an answer", field=field) from None

@@ -97,6 +97,8 @@ def _decoded(body: bytes) -> NewProject:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         detail, _, path = str(error).partition(" - at `$.")
         raise Problem(400, detail, field=path.rstrip("`")) from None
+    except RecursionError:
+        raise Problem(400, "nested too deeply") from None
     for field in ("id", "name"):
         if "\0" in (getattr(new, field) or ""):
             raise Problem(400, "contains a NUL character", field=field)

@@ -70,7 +70,8 @@ def pieces(first: datetime, last: datetime, marks: Marks) -> list[Piece]:
 
     Of hours whose minutes are gone only whole ones count.
     """
-    begin, end = hour_of(first + HOUR - _TICK), min(hour_of(last), marks.hours_until)
+    end = min(hour_of(last), marks.hours_until)
+    begin = hour_of(first + HOUR - _TICK) if first < end else end  # the last hour of all times has none after it
     if begin >= end:
         found = [Piece("", first, last)]
     else:
