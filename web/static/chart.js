@@ -4,7 +4,7 @@ import { h } from "./dom.js";
 import { clock, day, minute } from "./format.js";
 import { go, iso } from "./url.js";
 
-const DAY_S = 86_400;
+const DAYS_MS = 2e8; // a time that is longer has its days named
 const charts = new WeakMap();
 
 /** A chart with its legend. `series` have `name`, `values`, `colour` (a name of the style sheet), `summary` (what the
@@ -60,7 +60,7 @@ function options(plot, spec) {
     cursor: { y: false, sync: { key: "time" }, drag: { x: true, y: false, setScale: false }, points: { size: 6 } },
     scales: { x: { range: () => [spec.span.begin / 1000, spec.span.end / 1000] }, y: { range: (_, low, high) => [0, high > 0 ? high * 1.08 : 1] } },
     axes: [
-      { ...axis, grid: { show: false }, values: (_, splits) => splits.map((at) => (at % DAY_S === 0 && spec.span.end - spec.span.begin > 2e8 ? day(at * 1000) : clock(at * 1000))), space: 64, size: 24, gap: 4 },
+      { ...axis, grid: { show: false }, values: (_, splits) => splits.map((at) => tick(at * 1000, spec.span)), space: 64, size: 24, gap: 4 },
       { ...axis, values: (_, splits) => splits.map((value) => spec.axis(value)), size: 58, space: 28 },
     ],
     series: [{}, ...spec.series.map(({ colour: name, bars, fill }) => ({
@@ -73,6 +73,12 @@ function options(plot, spec) {
     bands: spec.bands.map(([upper, lower, name]) => ({ series: [upper + 1, lower + 1], fill: () => colour(name) })),
     hooks: { setCursor: [(chart) => tell(spec, chart.cursor.idx)], setSelect: [(chart) => zoom(chart)] },
   };
+}
+
+/** The reader's midnights, which is where uPlot has its ticks, are named by their day. */
+function tick(time, { begin, end }) {
+  const at = new Date(time);
+  return end - begin > DAYS_MS && !at.getHours() && !at.getMinutes() ? day(at) : clock(at);
 }
 
 function tell(spec, index) {

@@ -74,10 +74,13 @@ const at = (options) => new Intl.DateTimeFormat("en-GB", options);
 const CLOCK = at({ hour: "2-digit", minute: "2-digit" });
 const SECOND = at({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const DAY = at({ day: "numeric", month: "short" });
+const DATE = at({ day: "numeric", month: "short", timeZone: "UTC" });
 
 export const clock = (time) => CLOCK.format(new Date(time));
 export const second = (time) => SECOND.format(new Date(time));
 export const day = (time) => DAY.format(new Date(time));
+/** Of a date without a time, such as 2026-11-20, which is the same day everywhere. */
+export const date = (day) => DATE.format(new Date(day));
 const today = (time) => new Date(time).toDateString() === new Date().toDateString();
 /** With the day, unless it is today. */
 export const moment = (time) => (today(time) ? second(time) : `${day(time)}, ${second(time)}`);

@@ -6,8 +6,8 @@ const SILENCE_MS = 40_000; // the server says something each 15 s
 const FIRST_WAIT_MS = 1000;
 const LONGEST_WAIT_MS = 30_000;
 
-/** Follow until `signal` ends it. `on(kind)` hears `open`, `rows` (something changed), `stale` (the server has no
- * numbers now), `closed`, and `denied` (a key is needed), after which nothing more comes. */
+/** Follow until `signal` ends it. `on(kind)` hears `open` (also: no more stale), `rows` (something changed), `stale` (the
+ * server has no numbers now), `closed`, and `denied` (a key is needed), after which nothing more comes. */
 export async function follow(tenant, on, signal) {
   const place = { id: "" };
   let wait = FIRST_WAIT_MS;
@@ -43,7 +43,7 @@ async function read(tenant, place, on, signal) {
       timer = setTimeout(() => silence.abort(), SILENCE_MS);
     })) {
       if (event.id) place.id = event.id;
-      if (event.event) on({ hello: "open", stale: "stale" }[event.event] ?? "rows");
+      if (event.event) on({ hello: "open", fresh: "open", stale: "stale" }[event.event] ?? "rows");
     }
   } finally {
     clearTimeout(timer);
@@ -63,7 +63,7 @@ export async function* events(body, heard = () => {}) {
       const lines = (rest + value).split(/\r\n|\n|\r/);
       rest = lines.pop();
       for (const line of lines) {
-        const [, name, content] = /^([^:]*):? ?(.*)$/.exec(line);
+        const [, name, content] = /^([^:]*):? ?(.*)$/s.exec(line);
         if (line === "") {
           yield event;
           event = {};

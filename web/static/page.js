@@ -177,8 +177,7 @@ function followTenant() {
   page.follower = new AbortController();
   page.followed = tenant;
   follow(tenant, (kind) => {
-    if (kind !== "rows") page.stream = kind;
-    else page.stream = "open";
+    if (kind !== "rows") page.stream = kind; // rows come while Postgres is away, too
     tell();
     if (kind !== "closed") changed();
   }, page.follower.signal);

@@ -4,7 +4,7 @@ import { ALWAYS, part } from "./api.js";
 import { totals } from "./attention.js";
 import { bar } from "./chart.js";
 import { h } from "./dom.js";
-import { day, figure, share } from "./format.js";
+import { date, figure, share } from "./format.js";
 import { answered, choice, empty, panel, search } from "./panel.js";
 import { link } from "./url.js";
 
@@ -63,7 +63,7 @@ function cohortTable(cohorts) {
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "First day"), named && h("th", { scope: "col" }, cohorts[0].by), h("th", { scope: "col", class: "n" }, "Users"),
       Array.from({ length: days }, (_, index) => h("th", { scope: "col", class: "n" }, `Day ${index + 1}`)))),
     h("tbody", {}, cohorts.map((cohort) => h("tr", {},
-      h("th", { scope: "row" }, h("time", { datetime: cohort.cohort_date }, day(cohort.cohort_date))), named && h("td", {}, cohort.value ?? "–"), h("td", { class: "n" }, figure(cohort.size)),
+      h("th", { scope: "row" }, h("time", { datetime: cohort.cohort_date }, date(cohort.cohort_date))), named && h("td", {}, cohort.value ?? "–"), h("td", { class: "n" }, figure(cohort.size)),
       Array.from({ length: days }, (_, index) => dayCell(cohort.days[index])))))));
 }
 

@@ -1,0 +1,97 @@
+"""What comes rarely: strange names, other time zones, more rows than an answer has, spans of long ago."""
+
+import re
+from typing import Any
+
+import pytest
+from playwright.async_api import Page, Route, expect
+
+from browser import invented
+from browser.conftest import Visit
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+STREAM = """
+  const real = window.fetch;
+  const encoder = new TextEncoder();
+  const headers = { "Content-Type": "text/event-stream" };
+  const start = (controller) => void (window.tell = (text) => controller.enqueue(encoder.encode(text)));
+  window.fetch = async (url, options) =>
+    String(url).startsWith("/v1/live") ? new Response(new ReadableStream({ start }), { headers }) : real(url, options);
+  window.fillings = [];
+  const fill = CanvasRenderingContext2D.prototype.fillText;
+  CanvasRenderingContext2D.prototype.fillText = function (text, ...rest) {
+    fillings.push(text);
+    return fill.call(this, text, ...rest);
+  };
+"""
+"""A stream that says what `tell` is called with, and `fillings`: all texts that charts have drawn."""
+
+
+async def watched(page: Page) -> None:
+    await page.add_init_script(STREAM)
+
+
+def laid_over(path: str, **fields: Any) -> Any:
+    """The invented answer of `path`, with other `fields`."""
+
+    async def prepare(page: Page) -> None:
+        async def serve(route: Route) -> None:
+            asked = dict(re.findall(r"[?&](\w+)=([^&]*)", route.request.url))
+            await route.fulfill(json={**invented.answer(path, asked), **fields})
+
+        await page.route(re.compile(re.escape(path) + r"\?"), serve)
+
+    return prepare
+
+
+async def test_the_stream_may_name_anything(visit: Visit) -> None:
+    page = await visit()
+    events = await page.evaluate(
+        r"""async () => {
+          const { events } = await import("/static/live.js");
+          const found = [];
+          const text = 'event: rows\ndata: {"route":"a\u2028b\u2029c: d"}\n\n: beat\nretry\nid: 7\n\n';
+          for await (const event of events(new Response(text).body)) found.push(event);
+          return found;
+        }"""
+    )
+    assert events == [
+        {"event": "rows", "data": '{"route":"a\u2028b\u2029c: d"}'},
+        {"retry": "", "id": "7"},
+    ]
+
+
+async def test_rows_do_not_end_what_is_stale(visit: Visit) -> None:
+    page = await visit("view=pipeline", prepare=watched)
+    status = page.get_by_role("status")
+    await expect(status).to_have_text("live")
+    for event, text in (
+        ("stale", "the server has no new numbers now"),
+        ("minute", "the server has no new numbers now"),
+        ("fresh", "live"),
+        ("stale", "the server has no new numbers now"),
+        ("hello", "live"),
+        ("minute", "live"),
+    ):
+        async with page.expect_response(re.compile("/v1/ledger")):  # each is a reason to look
+            await page.evaluate("name => tell(`event: ${name}\\ndata: {}\\n\\n`)", event)
+        await expect(status).to_have_text(text)
+
+
+async def test_a_day_of_cohorts_is_that_of_utc_wherever_one_is(visit: Visit) -> None:
+    cohort = {**invented.cohort(3), "cohort_date": "2026-11-20"}
+    page = await visit(
+        "view=users", prepare=laid_over("/v1/retention", cohorts=[cohort]), timezone_id="America/Los_Angeles"
+    )
+    await expect(page.get_by_role("region", name="Retention").locator("tbody th").first).to_have_text("20 Nov")
+
+
+@pytest.mark.parametrize("zone", ["America/Bogota", "Asia/Kolkata", "UTC"])
+async def test_midnight_at_an_axis_is_a_day(visit: Visit, zone: str) -> None:
+    page = await visit("range=7d", prepare=watched, timezone_id=zone)
+    await expect(page.locator(".plot canvas").first).to_be_visible()
+    await page.wait_for_function("fillings.some((text) => /\\d/.test(text))")
+    drawn = await page.evaluate("fillings")
+    assert any(re.fullmatch(r"\d+ [A-Z][a-z]+", text) for text in drawn)
+    assert "00:00" not in drawn
