@@ -95,3 +95,58 @@ async def test_midnight_at_an_axis_is_a_day(visit: Visit, zone: str) -> None:
     drawn = await page.evaluate("fillings")
     assert any(re.fullmatch(r"\d+ [A-Z][a-z]+", text) for text in drawn)
     assert "00:00" not in drawn
+
+
+CUT = re.compile("Only .* rows are shown")
+
+
+@pytest.mark.parametrize(
+    ("view", "panel", "path", "fields"),
+    [
+        ("overview", "What needs attention", "/v1/metrics", {"next": "b2xk"}),
+        ("overview", "Cost by model", "/v1/metrics", {"next": "b2xk"}),
+        ("overview", "Busiest routes", "/v1/metrics", {"next": "b2xk"}),
+        ("overview", "What needs attention", "/v1/errors/top", {"total": 100_000}),
+        ("cost", "By model", "/v1/metrics", {"next": "b2xk"}),
+        ("breakdown", "By route", "/v1/metrics", {"next": "b2xk"}),
+        ("users", "Funnel", "/v1/metrics", {"next": "b2xk"}),
+        ("errors", "By route, model and type", "/v1/errors/top", {"total": 100_000}),
+    ],
+)
+async def test_sums_of_a_part_say_so(visit: Visit, view: str, panel: str, path: str, fields: dict[str, Any]) -> None:
+    asked: list[str] = []
+
+    async def prepare(page: Page) -> None:
+        page.on("request", lambda request: asked.append(request.url) if f"{path}?" in request.url else None)
+        await laid_over(path, **fields)(page)
+
+    page = await visit(f"view={view}", prepare=prepare)
+    await expect(page.get_by_role("region", name=panel, exact=True).get_by_text(CUT)).to_be_visible()
+    assert asked and all("limit=10000" in url for url in asked)
+
+
+async def test_no_error_of_a_route_among_some_is_not_no_error(visit: Visit) -> None:
+    page = await visit("view=errors&route=elsewhere", prepare=laid_over("/v1/errors/top", total=100_000))
+    panel = page.get_by_role("region", name="By route, model and type", exact=True)
+    await expect(panel.get_by_text(CUT)).to_be_visible()
+    await expect(panel.get_by_text("No errors")).to_have_count(0)
+
+
+NOTHING: dict[str, dict[str, Any]] = {
+    "/v1/metrics": {"metrics": [], "count": 0},
+    "/v1/errors/top": {"errors": [], "count": 0, "total": 0},
+    "/v1/dlq": {"letters": [], "count": 0},
+}
+
+
+@pytest.mark.parametrize("away", [None, *NOTHING])
+async def test_nothing_needs_attention_only_if_all_was_answered(visit: Visit, away: str | None) -> None:
+    async def prepare(page: Page) -> None:
+        for path, fields in NOTHING.items():
+            await laid_over(path, **fields)(page)
+        if away:
+            await page.route(re.compile(re.escape(away) + r"\?"), lambda route: route.fulfill(status=500, json={}))
+
+    page = await visit(prepare=prepare, failing=True)
+    panel = page.get_by_role("region", name="What needs attention")
+    await expect(panel.get_by_role("heading", name="Not known" if away else "Nothing", exact=True)).to_be_visible()

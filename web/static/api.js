@@ -7,6 +7,9 @@ const PATIENCE_MS = 10_000;
 export const ALWAYS = { from: "", to: "" };
 export const EVERYTHING = { ...ALWAYS, tenant_id: "" };
 
+/** So many rows an answer has at most. */
+export const MOST = 10_000;
+
 export class ApiError extends Error {
   /** `status` 0: there was no answer at all. */
   constructor(status, detail, path) {

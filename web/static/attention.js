@@ -2,10 +2,10 @@
 
 import { h } from "./dom.js";
 import { count, figure, money, share } from "./format.js";
-import { empty } from "./panel.js";
+import { cut, cutErrors, empty } from "./panel.js";
 import { link } from "./url.js";
 
-/** The list, from the answers of the overview; what could not be asked is left out. */
+/** The list, from the answers of the overview; what could not be asked is left out, and then nothing is not known. */
 export function attention({ routes, models, errors, letters }) {
   const found = [
     routes.value && failing(routes.value.metrics, errors.value?.errors ?? []),
@@ -13,9 +13,13 @@ export function attention({ routes, models, errors, letters }) {
     models.value && unpriced(models.value.metrics),
     letters.value && refused(letters.value.letters),
   ].filter(Boolean);
-  if (!found.length) return empty("Nothing", "No call has failed, every call has a price, and every event could be counted.");
-  return h("ol", { class: "attends" }, found.map(({ kind, title, why, href, action }) =>
-    h("li", { class: kind }, h("h3", {}, title), h("p", {}, why), h("a", { href }, action))));
+  const some = routes.value?.next || models.value?.next || (errors.value && cutErrors(errors.value));
+  const known = [routes, models, errors, letters].every(({ value }) => value) && !some;
+  if (!found.length && known) return empty("Nothing", "No call has failed, every call has a price, and every event could be counted.");
+  if (!found.length) return [empty("Not known", "Not all questions were answered in full; those that were found nothing."), cut(some)];
+  const items = found.map(({ kind, title, why, href, action }) =>
+    h("li", { class: kind }, h("h3", {}, title), h("p", {}, why), h("a", { href }, action)));
+  return [h("ol", { class: "attends" }, items), cut(some)];
 }
 
 /** Sums of rows by one of their names: [name, sums], in no order. */

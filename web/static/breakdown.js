@@ -1,14 +1,13 @@
 // Calls by anything that they are counted by: route, model, tenant, or a facet; the busiest ones over time.
 
-import { EVERYTHING, part } from "./api.js";
+import { EVERYTHING, MOST, part } from "./api.js";
 import { timeChart } from "./chart.js";
 import { h } from "./dom.js";
 import { axis, count, money, ms, share } from "./format.js";
-import { answered, choice, panel, search, select } from "./panel.js";
+import { answered, choice, cut, panel, search, select } from "./panel.js";
 import { grouped, LABELS } from "./rows.js";
 import { link } from "./url.js";
 
-const MOST = 10_000;
 const DRAWN = 5;
 const PLAIN = ["route", "model", "route,model", "tenant"];
 const GROUPS = { tenant: "none" }; // the API's name, where it is another one
@@ -41,11 +40,11 @@ export const breakdown = {
     const controls = h("div", { class: "row" }, select("Group by", "by", kept, by), search("Filter", "q", state.q));
     return [
       names.length > 0 && lines.every((line) => line.value) && overTime(by, names, lines.map((line) => line.value.points), state, span),
-      panel(`By ${(LABELS[by] ?? by).toLowerCase()}`, answered(rows, ({ metrics }) => {
+      panel(`By ${(LABELS[by] ?? by).toLowerCase()}`, answered(rows, ({ metrics, next }) => {
         const found = metrics.filter((row) => [row.tenant_id, row.route, row.model, row.value].some((name) => name?.toLowerCase().includes(words)));
         return [
           grouped(found, by, { state, tenants: !state.tenant }),
-          metrics.length === MOST && h("p", { class: "dim" }, `Only ${count(MOST)} rows are shown: choose a tenant.`),
+          cut(next),
         ];
       }), { aside: controls }),
     ];

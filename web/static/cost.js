@@ -1,11 +1,11 @@
 // What calls cost: over time, by model with where the price is from, and by provider; and what has no price.
 
-import { EVERYTHING, part } from "./api.js";
+import { EVERYTHING, MOST, part } from "./api.js";
 import { totals } from "./attention.js";
 import { bar, timeChart } from "./chart.js";
 import { h } from "./dom.js";
 import { axis, figure, money } from "./format.js";
-import { answered, empty, panel } from "./panel.js";
+import { answered, cut, empty, panel } from "./panel.js";
 import { table } from "./table.js";
 import { link } from "./url.js";
 
@@ -15,7 +15,7 @@ export const cost = {
   async load(at) {
     const [points, models, providers, status] = await Promise.all([
       part(at.ask("/api/v1/analytics/requests/timeseries", { step: at.span.step })),
-      part(at.ask("/v1/metrics", { step: "all", group_by: "model", limit: 2000 })),
+      part(at.ask("/v1/metrics", { step: "all", group_by: "model", limit: MOST })),
       part(at.ask("/api/v1/analytics/providers")),
       part(at.ask("/api/v1/status", EVERYTHING)),
     ]);
@@ -26,7 +26,7 @@ export const cost = {
     const catalogue = status.value?.price_catalogue;
     return [
       answered(points, ({ points: found }) => chart(found, span)),
-      panel("By model", answered(models, ({ metrics }) => byModel(merged(metrics), state)), { aside: catalogue && h("p", { class: "dim" }, `Prices: ${catalogue}`) }),
+      panel("By model", answered(models, ({ metrics, next }) => [byModel(merged(metrics), state), cut(next)]), { aside: catalogue && h("p", { class: "dim" }, `Prices: ${catalogue}`) }),
       panel("By provider", answered(providers, ({ providers: rows }) => byProvider(rows, state))),
     ];
   },

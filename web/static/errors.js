@@ -1,15 +1,13 @@
 // What fails: by type, by route and model, and the newest calls that failed, with what they said.
 
-import { part } from "./api.js";
+import { MOST, part } from "./api.js";
 import { bar } from "./chart.js";
 import { callTable } from "./calls.js";
 import { h } from "./dom.js";
 import { count, figure, minute, time } from "./format.js";
-import { answered, empty, panel } from "./panel.js";
+import { answered, cut, cutErrors, empty, panel } from "./panel.js";
 import { table } from "./table.js";
 import { link } from "./url.js";
-
-const MOST = 500;
 
 export const errors = {
   title: "Errors",
@@ -30,7 +28,11 @@ export const errors = {
     const clear = chosen && h("a", { href: link({ route: "", type: "" }) }, `Only ${chosen} ✕`);
     return [
       panel("By type", answered(types, (answer) => byType(answer, state)), { aside: answered(types, total) }),
-      panel("By route, model and type", answered(top, ({ errors: rows }) => byPlace(rows.filter((row) => (!route || row.route === route) && (!type || row.error_type === type)), state)), { aside: clear }),
+      panel("By route, model and type", answered(top, (answer) => {
+        const rows = answer.errors.filter((row) => (!route || row.route === route) && (!type || row.error_type === type));
+        const some = cutErrors(answer);
+        return [(rows.length || !some) && byPlace(rows, state), cut(some)];
+      }), { aside: clear }),
       panel("Newest failed calls", answered(calls, ({ calls: rows }) => (rows.length ? callTable(rows, state, { name: "calls_" }) : empty("None is kept", NONE))), {
         aside: h("a", { href: link({ view: "calls", kept: "error", route, error_type: type }) }, "All kept errors →"),
       }),

@@ -1,11 +1,11 @@
 // What happens, at a glance: figures beside the period before, calls and latency over time, and what needs attention.
 
-import { part } from "./api.js";
+import { MOST, part } from "./api.js";
 import { attention, totals } from "./attention.js";
 import { bar, sparkline, timeChart } from "./chart.js";
 import { h } from "./dom.js";
 import { axis, count, figure, ms, share, text, time } from "./format.js";
-import { answered, choice, empty, panel } from "./panel.js";
+import { answered, choice, cut, empty, panel } from "./panel.js";
 import { grouped } from "./rows.js";
 import { link } from "./url.js";
 
@@ -21,9 +21,9 @@ export const overview = {
     const [totals, points, models, routes, errors, letters, rate] = await Promise.all([
       part(at.ask("/api/v1/analytics/dashboard")),
       part(at.ask("/api/v1/analytics/requests/timeseries", { step: span.step })),
-      part(at.ask("/v1/metrics", { step: "all", group_by: "model", limit: 2000 })),
-      part(at.ask("/v1/metrics", { step: "all", group_by: "route", limit: 2000 })),
-      part(at.ask("/v1/errors/top", { limit: 500 })),
+      part(at.ask("/v1/metrics", { step: "all", group_by: "model", limit: MOST })),
+      part(at.ask("/v1/metrics", { step: "all", group_by: "route", limit: MOST })),
+      part(at.ask("/v1/errors/top", { limit: MOST })),
       part(at.ask("/v1/dlq", { limit: 1000 })),
       part(span.live ? at.ask("/api/v1/analytics/requests/timeseries", recent) : Promise.resolve({ points: [] })),
     ]);
@@ -37,9 +37,9 @@ export const overview = {
       h("div", { class: "columns" },
         h("div", { class: "stack aside" },
           panel("What needs attention", attention(data)),
-          panel("Cost by model", answered(data.models, ({ metrics }) => costs(metrics)), { aside: h("a", { href: link({ view: "cost" }) }, "All →") })),
+          panel("Cost by model", answered(data.models, ({ metrics, next }) => [costs(metrics), cut(next)]), { aside: h("a", { href: link({ view: "cost" }) }, "All →") })),
         answered(data.points, ({ points }) => h("div", { class: "stack" }, calls(points, span, data.totals.value), latency(points, span, data.totals.value)))),
-      panel(`Busiest ${by}s`, answered(data[`${by}s`], ({ metrics }) => grouped(metrics, by, { state, top: 8, tenants: !state.tenant })), {
+      panel(`Busiest ${by}s`, answered(data[`${by}s`], ({ metrics, next }) => [grouped(metrics, by, { state, top: 8, tenants: !state.tenant }), cut(next)]), {
         aside: h("div", { class: "row" }, choice("Group by", [["route", "by route"], ["model", "by model"]], by, (value) => link({ by: value === "route" ? "" : value })),
           h("a", { href: link({ view: "breakdown", by }) }, "All →")),
       }),

@@ -1,7 +1,8 @@
 // The frame around each part of a view, and what stands there when there is nothing to show.
 
-import { ApiError } from "./api.js";
+import { ApiError, MOST } from "./api.js";
 import { h } from "./dom.js";
+import { count } from "./format.js";
 
 /** A titled part of the page. `aside` stands at the right of the title. */
 export function panel(title, content, { aside = null, kind = "" } = {}) {
@@ -37,6 +38,14 @@ function advise(error) {
 export function empty(title, advice, ...more) {
   return h("div", { class: "notice" }, h("h3", {}, title), h("p", {}, advice), more);
 }
+
+/** What to say under numbers that are not of all rows, if `some` is true. */
+export function cut(some) {
+  return some && h("p", { class: "dim" }, `Only ${count(MOST)} rows are shown: choose a tenant or a shorter time.`);
+}
+
+/** Whether an answer of /v1/errors/top leaves errors out. */
+export const cutErrors = ({ errors, total }) => errors.reduce((sum, each) => sum + each.count, 0) < total;
 
 /** A choice of one of a few, as links. */
 export function choice(label, options, chosen, href) {

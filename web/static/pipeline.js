@@ -1,13 +1,12 @@
 // Whether the numbers can be trusted: the parts of this server, how far it is behind, the ledger, and what was refused.
 
-import { EVERYTHING, part } from "./api.js";
+import { EVERYTHING, MOST, part } from "./api.js";
 import { h } from "./dom.js";
 import { count, figure, minute, time } from "./format.js";
 import { answered, empty, panel } from "./panel.js";
 import { table } from "./table.js";
 
 const COLUMNS = ["received", "aggregated", "pending", "orphaned", "duplicate", "late", "rejected"];
-const MOST = 10_000;
 
 export const pipeline = {
   title: "Pipeline",

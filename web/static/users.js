@@ -1,11 +1,11 @@
 // Who comes back, day by day, and how far users or sessions get through routes that follow each other.
 
-import { ALWAYS, part } from "./api.js";
+import { ALWAYS, MOST, part } from "./api.js";
 import { totals } from "./attention.js";
 import { bar } from "./chart.js";
 import { h } from "./dom.js";
 import { date, figure, share } from "./format.js";
-import { answered, choice, empty, panel, search } from "./panel.js";
+import { answered, choice, cut, empty, panel, search } from "./panel.js";
 import { link } from "./url.js";
 
 const DAYS = 7;
@@ -19,15 +19,15 @@ export const users = {
     const { by, steps, of } = at.state;
     const [retention, found] = await Promise.all([
       part(at.ask("/v1/retention", { days: DAYS, cohorts: by ? 1 : COHORTS, by, ...ALWAYS })),
-      busiest(at).then(async (routes) => {
+      busiest(at).then(async ({ routes, some }) => {
         const asked = steps || routes.slice(0, STEPS).join(",");
-        return { routes, asked, funnel: asked ? await part(at.ask("/v1/funnel", { steps: asked, of: of ?? "users" })) : { value: null } };
+        return { routes, some, asked, funnel: asked ? await part(at.ask("/v1/funnel", { steps: asked, of: of ?? "users" })) : { value: null } };
       }),
     ]);
     return { retention, ...found };
   },
 
-  draw({ retention, routes, asked, funnel }, { state }) {
+  draw({ retention, routes, some, asked, funnel }, { state }) {
     const by = state.by ?? "";
     return [
       panel("Who comes back", answered(retention, ({ cohorts }) => {
@@ -39,6 +39,7 @@ export const users = {
       panel("Funnel", [
         h("datalist", { id: "steps" }, routes.map((route) => h("option", { value: route }))),
         answered(funnel, (answer) => (answer?.steps.length ? funnelList(answer) : empty("No steps", "Name routes in the order in which users should reach them."))),
+        cut(some),
       ], {
         aside: h("div", { class: "row" }, search("Routes, in order", "steps", asked, { list: "steps" }),
           choice("Of", [["", "users"], ["sessions", "sessions"]], state.of ?? "", (value) => link({ of: value }))),
@@ -47,10 +48,11 @@ export const users = {
   },
 };
 
-/** All routes, the one with the most calls first. */
+/** All routes, the one with the most calls first, and whether that is of some of them only. */
 async function busiest(at) {
-  const { value } = await part(at.ask("/v1/metrics", { step: "all", group_by: "route", limit: 1000 }));
-  return totals(value?.metrics ?? [], "route", ["requests"]).sort(([, a], [, b]) => b.requests - a.requests).map(([route]) => route);
+  const { value } = await part(at.ask("/v1/metrics", { step: "all", group_by: "route", limit: MOST }));
+  const routes = totals(value?.metrics ?? [], "route", ["requests"]).sort(([, a], [, b]) => b.requests - a.requests).map(([route]) => route);
+  return { routes, some: value?.next };
 }
 
 const NO_USERS = "No call has told who made it. Send user_id_hash with each request, and retention is here from the second day on.";
