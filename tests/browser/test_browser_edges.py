@@ -1,10 +1,11 @@
 """What comes rarely: strange names, other time zones, more rows than an answer has, spans of long ago."""
 
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, Request, Route, expect
 
 from browser import invented
 from browser.conftest import Visit
@@ -150,3 +151,53 @@ async def test_nothing_needs_attention_only_if_all_was_answered(visit: Visit, aw
     page = await visit(prepare=prepare, failing=True)
     panel = page.get_by_role("region", name="What needs attention")
     await expect(panel.get_by_role("heading", name="Not known" if away else "Nothing", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(("days", "step"), [(6.9, "1m"), (7.1, "1h"), (20, "1h")])
+async def test_of_long_ago_there_are_hours(visit: Visit, days: float, step: str) -> None:
+    asked: list[Request] = []
+    begin = datetime.now(UTC) - timedelta(days=days)
+    span = f"from={invented.rfc(begin)}&to={invented.rfc(begin + timedelta(hours=1))}".replace("+", "%2B")
+
+    async def prepare(page: Page) -> None:
+        page.on("request", lambda request: asked.append(request) if "/timeseries?" in request.url else None)
+
+    page = await visit(f"view=cost&{span}", prepare=prepare)
+    await expect(page.get_by_role("heading", name="Cost over time")).to_be_visible()
+    assert f"step={step}&" in asked[0].url + "&"
+
+
+async def test_a_time_is_rounded_before_it_is_divided(visit: Visit) -> None:
+    page = await visit()
+    shown = {
+        0.25: "250 ms", 0.9997: "1.00 s", 9.999: "10.0 s", 59.97: "1 min 0 s", 60: "1 min 0 s", 119.6: "2 min 0 s",
+        3599.7: "1 h 0 min", 5400: "1 h 30 min", 7199: "2 h 0 min", 172_799: "2 d", 260_000: "3 d",
+    }  # fmt: skip
+    found = await page.evaluate(
+        """async (values) => {
+          const { seconds } = await import("/static/format.js");
+          return values.map(seconds);
+        }""",
+        list(shown),
+    )
+    assert [text.replace("\u00a0", " ") for text in found] == list(shown.values())
+
+
+@pytest.mark.parametrize("name", ["constructor", "toString", "__proto__"])
+async def test_names_that_every_object_has_are_none_of_ours(visit: Visit, name: str) -> None:
+    page = await visit(f"view={name}&range={name}")
+    await expect(page.get_by_role("heading", name="What needs attention")).to_be_visible()
+    await expect(page.get_by_role("link", name="1h", exact=True)).to_have_attribute("aria-current", "true")
+    page = await visit(f"view=breakdown&by={name}&measure={name}")
+    await expect(page.get_by_role("heading", name="By route")).to_be_visible()
+
+
+async def test_who_signs_out_leaves_no_numbers(visit: Visit) -> None:
+    async def prepare(page: Page) -> None:
+        await page.add_init_script("sessionStorage.setItem('streamlens-key', 'sl_x')")
+
+    page = await visit("view=breakdown&by=model", prepare=prepare, failing=True)
+    await expect(page.get_by_role("region", name="Calls by Model")).to_be_visible()
+    await page.route(re.compile("/v1/"), lambda route: None)  # no answer comes
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("region", name="Calls by Model")).to_have_count(0, timeout=2_000)

@@ -23,7 +23,7 @@ export const breakdown = {
   title: "Breakdown",
 
   async load(at) {
-    const by = at.state.by in LABELS ? at.state.by : "route";
+    const by = Object.hasOwn(LABELS, at.state.by) ? at.state.by : "route";
     const [rows, status] = await Promise.all([
       part(at.ask("/v1/metrics", { step: "all", group_by: GROUPS[by] ?? by, limit: MOST })),
       part(at.ask("/api/v1/status", EVERYTHING)),
@@ -59,7 +59,7 @@ function busiest(rows, name) {
 }
 
 function overTime(by, names, lines, state, span) {
-  const measure = state.measure in MEASURES ? state.measure : "requests";
+  const measure = Object.hasOwn(MEASURES, state.measure) ? state.measure : "requests";
   const [, value, format, axis] = MEASURES[measure];
   const series = names.map((name, index) => {
     const values = lines[index].map(value);

@@ -32,11 +32,12 @@ export function ms(value) {
 }
 
 export function seconds(value) {
-  if (value < 1) return `${whole.format(value * 1000)}\u00a0ms`;
-  if (value < 60) return `${(value < 10 ? two : one).format(value)}\u00a0s`;
-  if (value < 3600) return `${Math.floor(value / 60)}\u00a0min ${Math.round(value % 60)}\u00a0s`;
-  if (value < 172_800) return `${Math.floor(value / 3600)}\u00a0h ${Math.round((value % 3600) / 60)}\u00a0min`;
-  return `${Math.floor(value / 86_400)}\u00a0d`;
+  if (value < 0.9995) return `${whole.format(value * 1000)}\u00a0ms`;
+  if (value < 59.95) return `${(value < 9.995 ? two : one).format(value)}\u00a0s`;
+  const [full, minutes] = [Math.round(value), Math.round(value / 60)];
+  if (full < 3600) return `${Math.floor(full / 60)}\u00a0min ${full % 60}\u00a0s`;
+  if (minutes < 2880) return `${Math.floor(minutes / 60)}\u00a0h ${minutes % 60}\u00a0min`;
+  return `${Math.floor(minutes / 1440)}\u00a0d`;
 }
 
 export function share(value) {

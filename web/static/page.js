@@ -44,7 +44,7 @@ const page = {
 async function look() {
   const [began, now] = [Date.now(), state()];
   page.owed = Math.max(0, page.owed - 1);
-  const view = VIEWS[now.view] ?? overview;
+  const view = Object.hasOwn(VIEWS, now.view) ? VIEWS[now.view] : overview;
   const looking = (page.looking = new AbortController());
   const during = span();
   const shown = JSON.stringify([now.view, now.tenant, now.range, now.from, now.to]);
@@ -200,6 +200,9 @@ element("leave").addEventListener("click", () => {
   page.tenants = [];
   page.tenantsAt = 0;
   page.followed = null;
+  Object.assign(page, { data: null, shown: "", good: 0 }); // they were for who has left
+  document.body.classList.remove("stale");
+  show(element("view"));
   moved();
 });
 document.addEventListener("visibilitychange", looked);

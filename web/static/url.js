@@ -4,13 +4,14 @@ const DEFAULTS = { view: "overview", range: "1h", tenant: "", from: "", to: "" }
 const KEPT = ["tenant", "range", "from", "to"]; // when another view is opened
 export const RANGES = { "15m": 15, "1h": 60, "6h": 360, "24h": 1440, "7d": 10_080, "30d": 43_200 };
 const MINUTE = 60_000;
+const MINUTES_KEPT = 10_080; // unless STREAMLENS_RETENTION_DAYS says otherwise; hours stay longer
 const listeners = [];
 
 /** What the URL says, with defaults for what it leaves out. */
 export function state() {
   const said = Object.fromEntries(new URLSearchParams(location.search));
   const found = { ...DEFAULTS, ...said };
-  if (!(found.range in RANGES)) found.range = DEFAULTS.range;
+  if (!Object.hasOwn(RANGES, found.range)) found.range = DEFAULTS.range;
   if (!(Date.parse(found.from) < Date.parse(found.to))) found.from = found.to = "";
   return found;
 }
@@ -51,7 +52,8 @@ export function span(now = Date.now()) {
   const end = live ? Math.floor(now / MINUTE + 1) * MINUTE : Date.parse(to);
   const begin = live ? end - RANGES[range] * MINUTE : Date.parse(from);
   const minutes = (end - begin) / MINUTE;
-  const step = minutes <= 360 ? "1m" : minutes <= 1440 ? "5m" : minutes <= 43_200 ? "1h" : "1d";
+  const fine = now - begin <= MINUTES_KEPT * MINUTE;
+  const step = fine && minutes <= 360 ? "1m" : fine && minutes <= 1440 ? "5m" : minutes <= 43_200 ? "1h" : "1d";
   return { from: iso(begin), to: iso(end), begin, end, step, live };
 }
 
