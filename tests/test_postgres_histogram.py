@@ -73,6 +73,7 @@ async def test_merging_rows_equals_merging_cells_also_in_parallel(store: Postgre
         rows.append(metric(content, window_start_us=NOON + number * MINUTE))
     await store.write(rows, [])
     async with store.pool.acquire() as connection:
+        await connection.execute("analyze llm_metrics")  # it may last have been looked at when it was empty
         await connection.execute(f"set max_parallel_workers_per_gather = {workers}")
         await connection.execute("set parallel_setup_cost = 0; set parallel_tuple_cost = 0")
         await connection.execute("set min_parallel_table_scan_size = 0")

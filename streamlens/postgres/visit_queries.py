@@ -26,7 +26,8 @@ _RETENTION = "select value, day, users from llm_retention($1, $2, $3, $4)"
 
 _FUNNEL = "select step, reached from llm_funnel($1, $2, $3, $4, $5)"
 
-# A session is found by its first row; with $2 by the first one of these users. `limit 1` has the view look at it alone.
+# A session is found by its first row; with $2 by the first one of these users. `limit 1` has the view look at it alone,
+# and `is not distinct from` has rows looked up by visitor, as in `llm_retention`.
 _SESSIONS = """
     select found.id, found.first_at, session.*
     from (
@@ -37,8 +38,8 @@ _SESSIONS = """
             and ($5::timestamptz is null or (first_at, id) < ($5, $6::bytea))
             and id = (
                 select id from llm_visits as own
-                where own.visitor = started.visitor and own.tenant_id = started.tenant_id and own.kind = 'session'
-                    and ($2::text[] is null or own.user_hash = any($2))
+                where own.visitor = started.visitor and own.tenant_id is not distinct from started.tenant_id
+                    and own.kind = 'session' and ($2::text[] is null or own.user_hash = any($2))
                 order by first_at, id
                 limit 1
             )
@@ -46,7 +47,7 @@ _SESSIONS = """
         limit $7
     ) as found, lateral (
         select * from llm_sessions as whole
-        where whole.tenant_id = found.tenant_id and whole.session_id = found.visitor
+        where whole.tenant_id is not distinct from found.tenant_id and whole.session_id = found.visitor
         limit 1
     ) as session
     order by found.first_at desc, found.id desc"""
