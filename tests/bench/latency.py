@@ -36,7 +36,7 @@ async def measured_rate(ground: Ground, options: Options, series: int, events: i
     await fill(ground.log, traffic, options.events(events) // 2)
     worker = await ground.worker()
     try:
-        rate = (await drain(worker, traffic.sent))["events/s"]
+        rate = (await drain(worker, sent=traffic.sent))["events/s"]
     finally:
         worker.remove()
     await forget(ground.log)

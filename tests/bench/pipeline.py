@@ -17,13 +17,15 @@ _FAST = ["events/s", "events/core-s"]
 
 
 async def pipeline(ground: Ground, report: Report, options: Options) -> None:
-    """100 series on Kafka, beside every baseline, then once more under a profiler."""
+    """100 series on Kafka, by one worker and by two, beside every baseline, then once more under a profiler."""
     traffic = await _filled(ground, options.events(2_000_000), 100, options)
     for _ in range(options.runs):
         await _kafka_run(ground, report, "pipeline", "streamlens", traffic)
+        await _kafka_run(ground, report, "pipeline", "two workers", traffic, workers=2)
         for baseline in BASELINES:
             if figures := await measure(baseline, ground, 2 * traffic.sent.calls):
                 report.add("pipeline", baseline.name, figures)
+    report.compare("pipeline", "two workers", ["streamlens"], ["events/s"])
     report.compare("pipeline", "streamlens", [baseline.name for baseline in BASELINES], _FAST)
     if options.profile:
         await _profile(ground, report, traffic, options)
@@ -50,7 +52,7 @@ async def local(ground: Ground, report: Report, options: Options) -> None:
         worker = await ground.worker(kafka=False)
         try:
             shutil.copytree(filled, worker.data_dir / "log")
-            report.add("local", "streamlens", await drain(worker, traffic.sent))
+            report.add("local", "streamlens", await drain(worker, sent=traffic.sent))
         finally:
             worker.remove()
     shutil.rmtree(filled)
@@ -63,13 +65,16 @@ async def _filled(ground: Ground, events: int, count: int, options: Options) -> 
     return traffic
 
 
-async def _kafka_run(ground: Ground, report: Report, part: str, case: str, traffic: Traffic) -> None:
+async def _kafka_run(ground: Ground, report: Report, part: str, case: str, traffic: Traffic, workers: int = 1) -> None:
     await forget(ground.log, (PARTIALS, METRICS))
-    worker = await ground.worker()
+    first = await ground.worker()
+    shared = {"CONSUMER_GROUP": first.group, "POSTGRES_DSN": first.dsn}
+    running = [first, *[await ground.worker(shared) for _ in range(1, workers)]]
     try:
-        report.add(part, case, await drain(worker, traffic.sent))
+        report.add(part, case, await drain(*running, sent=traffic.sent))
     finally:
-        worker.remove()
+        for worker in running:
+            worker.remove()
 
 
 async def _profile(ground: Ground, report: Report, traffic: Traffic, options: Options) -> None:
@@ -78,7 +83,7 @@ async def _profile(ground: Ground, report: Report, traffic: Traffic, options: Op
     worker = await ground.worker()
     profiler = Profiler(worker, options.folded or ground.directory / "folded")
     try:
-        await drain(worker, traffic.sent, on_ready=profiler.start)
+        await drain(worker, sent=traffic.sent, on_ready=profiler.start)
         report.add("pipeline", "share of CPU, %", profiler.shares())
     finally:
         worker.remove()
