@@ -226,6 +226,9 @@ FIELDS: dict[str, tuple[Source, ...]] = {
 """Fields of a call, and four that `streamlens.otlp.spans` makes others of: agent, first_token_at_us, http_status and
 user_id."""
 
+KNOWN = frozenset(INFERENCE) | frozenset(name for sources in FIELDS.values() for name, _ in sources)
+"""All attributes of a span that mean something."""
+
 RESOURCE: dict[str, tuple[str, ...]] = {
     "tenant_id": ("tenant.id", "tenant_id"),
     "namespace": ("service.namespace",),

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.descriptor_pool import Default
 from google.protobuf.json_format import ParseDict
+from google.protobuf.message_factory import GetMessageClass
 
 from streamlens.otlp.messages import JSON, PROTOBUF, TRACES, Signal
 
@@ -23,7 +25,8 @@ def encoded(signal: Signal, form: str, document: Any) -> bytes:
     """A request, as JSON has it, in one of `FORMS`."""
     if form == JSON:
         return json.dumps(document).encode()
-    return ParseDict(_with_base64(document), signal.request(), ignore_unknown_fields=True).SerializeToString()  # type: ignore[no-any-return]
+    request = GetMessageClass(Default().FindMessageTypeByName(signal.request.DESCRIPTOR.full_name))()
+    return ParseDict(_with_base64(document), request, ignore_unknown_fields=True).SerializeToString()  # type: ignore[no-any-return]
 
 
 def attributes(said: dict[str, Any]) -> list[dict[str, Any]]:

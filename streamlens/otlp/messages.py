@@ -13,6 +13,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace
 from streamlens.errors import BadEvent
 from streamlens.otlp import points, records, shape, spans
 from streamlens.otlp.density import check_json, check_protobuf
+from streamlens.otlp.wire import TracesRequest
 
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
@@ -39,7 +40,7 @@ class Signal(msgspec.Struct, frozen=True):
 
 TRACES = Signal(
     *("spans", "call", "span", "/v1/traces"),
-    *(trace.ExportTraceServiceRequest, trace.ExportTraceServiceResponse),
+    *(TracesRequest, trace.ExportTraceServiceResponse),
     *("resource_spans", "rejected_spans"),
     *(spans.events, spans.refusal),
 )

@@ -25,7 +25,13 @@ class AnyValue(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     bytes_value: str | None = None
 
     def WhichOneof(self, _: str) -> str | None:
-        return next((name for name in self.__struct_fields__ if getattr(self, name) is not None), None)
+        for name in _KINDS:
+            if getattr(self, name) is not None:
+                return name
+        return None
+
+
+_KINDS = AnyValue.__struct_fields__
 
 
 class KeyValue(msgspec.Struct, frozen=True, gc=False):

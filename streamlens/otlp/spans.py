@@ -1,14 +1,16 @@
 """Spans as calls of models, by the tables of `streamlens.dialects`."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from streamlens.dialects import FIELDS, INFERENCE, Reader, error_type_of
+from streamlens.dialects import FIELDS, INFERENCE, KNOWN, Source, error_type_of
 from streamlens.errors import BadEvent
 from streamlens.mappings import DEFAULTS, digest
 from streamlens.otlp.values import Resource, Value, attributes_of, checked_hex, hex_of
+from streamlens.otlp.wire import known_attributes_of
 
 UNKNOWN_MODEL = "unknown"
 _ERROR = (2, "STATUS_CODE_ERROR")
@@ -17,11 +19,6 @@ _NEVER_NS = 1 << 63
 _MAX_ID = 128
 _MAX_ERROR = 1024
 
-_sources: dict[str, list[tuple[str, int, Reader]]] = {}
-for _field, _names in FIELDS.items():
-    for _preference, (_name, _read) in enumerate(_names):
-        _sources.setdefault(_name, []).append((_field, _preference, _read))
-_known = frozenset(_sources) | frozenset(INFERENCE)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -40,15 +37,19 @@ def events(request: Any, key_tenant: str | None, received_us: int) -> Iterator[t
 
 def call_of(span: Any, resource: Resource) -> bytes | None:
     """The call, as JSON, that a span is; None when it is none. It still has to be validated. Raises `BadEvent`."""
-    said = attributes_of(span.attributes, _known)
-    if not _is_inference(said):
+    said = _said(span.attributes)
+    marks, fields = _plan(tuple(said))
+    if not marks:
         return None
+    for name, meaning in marks:
+        if str(said[name]) not in meaning:
+            return None
     found: dict[str, Any] = {}
-    ranks: dict[str, int] = {}
-    for name, value in said.items():
-        for field, preference, read in _sources.get(name, ()):
-            if preference < ranks.get(field, 1_000) and (meant := read(value)) is not None:
-                ranks[field], found[field] = preference, meant
+    for field, sources in fields:
+        for name, read in sources:
+            if (meant := read(said[name])) is not None:
+                found[field] = meant
+                break
     start_ns, end_ns = span.start_time_unix_nano or 0, span.end_time_unix_nano or 0
     if not start_ns or not end_ns:
         raise BadEvent("startTimeUnixNano" if not start_ns else "endTimeUnixNano", "required")
@@ -76,20 +77,27 @@ def call_of(span: Any, resource: Resource) -> bytes | None:
 
 def refusal(span: Any, error: BadEvent) -> str:
     """A sentence for the sender of a bad span: which one, and which attribute is wrong."""
-    said = attributes_of(span.attributes, _known)
+    said = _said(span.attributes) if error.field in FIELDS else {}
     field = next((name for name, _ in FIELDS.get(error.field, ()) if name in said), error.field)
     name = f' "{span.name[:64]}"' if span.name else ""
     return f"span {hex_of(span.trace_id)[:32]}:{hex_of(span.span_id)[:16]}{name}: {field}: {error.detail}"
 
 
-def _is_inference(said: dict[str, Value]) -> bool:
-    marked = False
-    for name, meaning in INFERENCE.items():
-        if name in said:
-            if str(said[name]) not in meaning:
-                return False
-            marked = True
-    return marked
+def _said(attributes: Any) -> dict[str, Value]:
+    """The known attributes of a span of either form."""
+    if type(attributes) is list or not attributes:
+        return attributes_of(attributes, KNOWN)
+    return known_attributes_of(attributes)
+
+
+@lru_cache(1 << 10)
+def _plan(names: tuple[str, ...]) -> tuple[list[tuple[str, frozenset[str]]], list[tuple[str, list[Source]]]]:
+    """What to look at in a span with attributes of these names: its marks, and the sources of each field. The spans of
+    a program have few different sets of names."""
+    said = frozenset(names)
+    marks = [(name, meaning) for name, meaning in INFERENCE.items() if name in said]
+    fields = ((field, [source for source in sources if source[0] in said]) for field, sources in FIELDS.items())
+    return marks, [(field, sources) for field, sources in fields if sources]
 
 
 def _tell_error(found: dict[str, Any], span: Any) -> None:
