@@ -5,7 +5,7 @@ other producers. `web/intake.py` has the kinds of events that are not our own.
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from time import perf_counter
@@ -26,6 +26,7 @@ from streamlens.partitioner import id_partition_of
 from streamlens.topics import CALLS, INPUTS, OBSERVATIONS
 from tables.ledger import NOBODY
 from web.arrival import Arrival
+from web.batches import Batches
 from web.body import body_of
 from web.contract import declares
 from web.problem import Problem
@@ -51,7 +52,8 @@ class Place(NamedTuple):
     """Where an event belongs, its record, which says who has sent it, and whose it is: `NOBODY` if it does not say."""
 
     kind: str
-    tp: TP
+    topic: str
+    key: bytes
     record: Record
     tenant_id: str
 
@@ -72,7 +74,8 @@ class _Event(View):
                 place = placed(self.kind, decode(self.kind, raw), raw, arrival)
                 if services.rate_limit is not None:
                     services.rate_limit.take({place.tenant_id: 1})
-                await _append(services.log, {place.tp: [place.record]})
+                tp = _tp(place.topic, id_partition_of(place.key, services.partitions))
+                await _append(services.log, {tp: [place.record]})
         except (Problem, BadEvent):
             _events(self.kind, "rejected").inc()
             raise
@@ -130,8 +133,8 @@ class Events(View):
                 bulk = await _sorted(body, self, Arrival.of(request, services))
                 if services.rate_limit is not None:
                     services.rate_limit.take(bulk.tenants)
-                if bulk.batches:
-                    await _append(services.log, bulk.batches)
+                if batches := bulk.batches.placed():
+                    await _append(services.log, batches)
         except (Problem, BadEvent):
             _events("unknown", "rejected").inc()
             raise
@@ -139,7 +142,7 @@ class Events(View):
             for kind, count in counts.items():
                 _events(kind, outcome).inc(count)
         answer = {"accepted": bulk.accepted.total(), "rejected": bulk.rejected.total(), "errors": bulk.errors}
-        if not bulk.batches:
+        if not batches:
             first = bulk.errors[0]
             raise Problem(400, f"no event is good; the first: {first['detail']}", field=first["field"], extra=answer)
         body = orjson.dumps({"status": "accepted", **answer})
@@ -149,8 +152,8 @@ class Events(View):
 class _Bulk:
     """The events of one body, sorted by partition; `errors` has the first bad ones."""
 
-    def __init__(self) -> None:
-        self.batches: defaultdict[TP, list[Record]] = defaultdict(list)
+    def __init__(self, partitions: int) -> None:
+        self.batches = Batches(partitions)
         self.tenants: Counter[str] = Counter()
         """How many events each has sent; those that name no tenant are nobody's."""
         self.accepted: Counter[str] = Counter()
@@ -160,7 +163,7 @@ class _Bulk:
 
 async def _sorted(body: bytes, view: Events, arrival: Arrival) -> _Bulk:
     """Validate each event of `body`. Raises `BadEvent` when there is none, or the array itself is malformed."""
-    bulk = _Bulk()
+    bulk = _Bulk(arrival.services.partitions)
     pause_at = perf_counter() + _SLICE_S
     index = -1
     for index, raw in enumerate(_items(body)):
@@ -174,9 +177,10 @@ async def _sorted(body: bytes, view: Events, arrival: Arrival) -> _Bulk:
                 bulk.errors.append({"index": index, "field": error.field, "detail": error.detail})
         else:
             bulk.accepted[place.kind] += 1
-            bulk.batches[place.tp].append(place.record)
+            bulk.batches.add(place.topic, place.key, place.record)
             bulk.tenants[place.tenant_id] += 1
         if perf_counter() > pause_at:
+            bulk.batches.placed()
             await asyncio.sleep(0)
             pause_at = perf_counter() + _SLICE_S
     if index < 0:
@@ -234,8 +238,7 @@ def placed(kind: str, event: Any, raw: bytes, arrival: Arrival) -> Place:
     if event.sender is None:
         raw = raw.replace(b"{", arrival.sender, 1)
     key = record_key(kind, event, raw)
-    tp = _tp(TOPICS[kind], id_partition_of(key, arrival.services.partitions))
-    return Place(kind, tp, Record(key, raw), event.tenant_id or NOBODY)
+    return Place(kind, TOPICS[kind], key, Record(key, raw), event.tenant_id or NOBODY)
 
 
 async def _append(log: Log, batches: dict[TP, list[Record]]) -> None:

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -16,11 +16,11 @@ from faust.web import View
 from streamlens import events
 from streamlens.app import app
 from streamlens.errors import BadEvent
-from streamlens.log import TP, Record
 from streamlens.metrics import EVENTS, INGEST_BYTES
 from streamlens.otlp.messages import JSON, LOGS, METRICS, PROTOBUF, TRACES, Signal, answer, decode
 from tables.ledger import NOBODY
 from web.arrival import Arrival
+from web.batches import Batches
 from web.body import body_of
 from web.contract import Body, declares
 from web.ingest import _SLICE_S, _append, placed
@@ -52,7 +52,7 @@ async def take(signal: Signal, request: Any, arrival: Arrival) -> Taken:
     """Write the good items of a decoded request, and return when they are durable. Raises `Unavailable` when they are
     not, or one of their tenants sends too many: the whole request has to come again, what is repeated counts once."""
     taken = Taken()
-    batches: defaultdict[TP, list[Record]] = defaultdict(list)
+    batches = Batches(arrival.services.partitions)
     tenants: Counter[str] = Counter()
     pause_at = perf_counter() + _SLICE_S
     for item, event in signal.read(request, arrival.key.tenant_id, arrival.received_us):
@@ -63,7 +63,7 @@ async def take(signal: Signal, request: Any, arrival: Arrival) -> Taken:
                 raise event
             else:
                 place = placed(signal.kind, events.decode(signal.kind, event), event, arrival)
-                batches[place.tp].append(place.record)
+                batches.add(place.topic, place.key, place.record)
                 tenants[place.tenant_id] += 1
                 taken.accepted += 1
         except BadEvent as error:
@@ -72,12 +72,13 @@ async def take(signal: Signal, request: Any, arrival: Arrival) -> Taken:
             if len(taken.refusals) < MAX_TOLD and (told := signal.refusal(item, error)) not in taken.refusals:
                 taken.refusals.append(told)
         if perf_counter() > pause_at:
+            batches.placed()
             await asyncio.sleep(0)
             pause_at = perf_counter() + _SLICE_S
     if arrival.services.rate_limit is not None:
         arrival.services.rate_limit.take(tenants)
-    if batches:
-        await _append(arrival.services.log, batches)
+    if found := batches.placed():
+        await _append(arrival.services.log, found)
     for outcome in ("accepted", "rejected", "ignored"):
         if count := getattr(taken, outcome):
             _counted(signal.counted_as, outcome).inc(count)
