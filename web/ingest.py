@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import orjson
@@ -48,7 +48,7 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _one = msgspec.json.Decoder(msgspec.Raw).decode
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """Where an event belongs, its record, which says who has sent it, and whose it is: `NOBODY` if it does not say."""
 
     kind: str

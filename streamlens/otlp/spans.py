@@ -44,7 +44,9 @@ def call_of(span: Any, resource: Resource) -> bytes | None:
     for name, meaning in marks:
         if str(said[name]) not in meaning:
             return None
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"tenant_id": resource.tenant_id, "model": UNKNOWN_MODEL}
+    if resource.region is not None:
+        found["region"] = resource.region
     for field, sources in fields:
         for name, read in sources:
             if (meant := read(said[name])) is not None:
@@ -59,16 +61,12 @@ def call_of(span: Any, resource: Resource) -> bytes | None:
         found["ttft_ms"] = (first_token_us * 1000 - start_ns) / 1_000_000
     if user is not None:
         found["user_id_hash"] = digest(user.encode())
-    if resource.region is not None:
-        found.setdefault("region", resource.region)
     _tell_error(found, span)
     request_id = found.get("request_id")
     if request_id is None:
         found["request_id"] = f"{checked_hex('traceId', span.trace_id, 16)}:{checked_hex('spanId', span.span_id, 8)}"
     elif isinstance(request_id, str) and len(request_id) > _MAX_ID:
         found["request_id"] = digest(request_id.encode())
-    found.setdefault("tenant_id", resource.tenant_id)
-    found.setdefault("model", UNKNOWN_MODEL)
     found["route"] = found.get("route") or resource.route or agent or resource.service or DEFAULTS["route"]
     found["timestamp"] = min(start_ns, _NEVER_NS) // 1_000_000
     found["latency_ms"] = min(max(0, end_ns - start_ns), _NEVER_NS) / 1_000_000

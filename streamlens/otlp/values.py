@@ -95,9 +95,13 @@ def hex_of(id: bytes | str | None) -> str:
 
 def checked_hex(field: str, id: bytes | str | None, size: int) -> str:
     """The same for an id of `size` bytes. Raises `BadEvent` for another size, no digits, or zeros only."""
-    digits = hex_of(id)
-    if len(digits) == 2 * size and digits.strip("0") and not digits.strip("0123456789abcdef"):
-        return digits
+    if isinstance(id, bytes):
+        if len(id) == size and any(id):
+            return id.hex()
+    else:
+        digits = hex_of(id)
+        if len(digits) == 2 * size and digits.strip("0") and not digits.strip("0123456789abcdef"):
+            return digits
     raise BadEvent(field, f"not {2 * size} hexadecimal digits that are not all 0")
 
 
