@@ -20,7 +20,7 @@ VALUES: list[dict[str, Any]] = [
         {"string_value": text}
         for text in ("", "m", "é" * 60, *("m" * size for size in (3, 100, 125, 126, 127, 128, 9000)))
     ),
-    *({"int_value": number} for number in (0, 1, 127, 128, -1, 2**63 - 1, -(2**63))),
+    *({"int_value": number} for number in (0, 1, 127, 128, 300, 16_383, 16_384, -1, 2**63 - 1, -(2**63))),
     *({"double_value": number} for number in (0.0, -1.5, float("inf"))),
     *({"bool_value": each} for each in (False, True)),
     {"bytes_value": b"\xff"},
@@ -49,6 +49,7 @@ ODD = {
     "another field in the value": b"\n\x15" + MODEL.encode() + b"\x12\x05\n\x01m\x48\x01",
     "the value twice, the last counts": b"\n\x15" + MODEL.encode() + b"\x12\x03\n\x01a\x12\x03\n\x01m",
     "nothing": b"",
+    "no value, but another field": b"\n\x15" + MODEL.encode() + b"\x22\x03\n\x01m",
     "no value": b"\n\x15" + MODEL.encode(),
 }
 
@@ -57,6 +58,13 @@ ODD = {
 def test_an_attribute_as_encoders_do_not_write_it(odd: str) -> None:
     read, meant = both(ODD[odd])
     assert read == meant == ({} if odd.startswith("no") else {MODEL: "m"})
+
+
+def test_a_number_of_more_bytes_than_it_needs_or_of_two_fields() -> None:
+    head = b"\n\x19" + TOKENS.encode()
+    for value, number in ((b"\x12\x03\x18\x85\x00", 5), (b"\x12\x04\x18\x07\x18\x05", 5)):
+        read, meant = both(head + value)
+        assert read == meant == {TOKENS: number}
 
 
 def test_the_first_of_a_name_that_has_a_value_counts() -> None:
@@ -71,6 +79,8 @@ BROKEN = {
     "a value that ends early": b"\x12\x09\n\x01m",
     "a text that is longer than its value": b"\x12\x02\n\x01m",
     "a text that ends early": b"\x12\x03\n\x02m",
+    "a number that ends early": b"\x12\x03\x18\x80\x80",
+    "a number and a stray byte": b"\x12\x03\x18\x05\x08",
     "sizes that go on": b"\x12\x82\n\x80" + b"m" * 128,
 }
 
@@ -89,6 +99,15 @@ def test_a_broken_attribute_makes_its_span_bad_if_anybody_reads_it(broken: str) 
     assert isinstance(bad[1], BadEvent) and f"{2:016x}" in TRACES.refusal(*bad)
 
 
+def test_no_more_is_remembered_than_so_many_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "_MOST_SEEN", 3)
+    monkeypatch.setattr(wire, "_seen", {})
+    for text in ("a", "b", "b", "c", "m" * 200, "d", "a"):
+        raw = KeyValue(key=MODEL, value=AnyValue(string_value=text)).SerializeToString()
+        assert known_attributes_of([raw]) == {MODEL: text}
+    assert [pair and pair[1] for pair in wire._seen.values()] == ["d", "a"]
+
+
 def test_what_means_nothing_or_is_known_makes_no_object(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
 
@@ -99,9 +118,17 @@ def test_what_means_nothing_or_is_known_makes_no_object(monkeypatch: pytest.Monk
             return KeyValue.FromString(raw)
 
     monkeypatch.setattr(wire, "KeyValue", Counting)
-    said = {"a.prompt": "x" * 500, "an.id": "1", MODEL: "a model of this test", TOKENS: 7_654_321}
+    said = {
+        "a.prompt": "x" * 500,
+        "an.id": "1",
+        MODEL: "a model of this test",
+        TOKENS: 7_654_321,
+        "gen_ai.usage.output_tokens": 300,
+    }
     for number in (1, 2):
         request = decode(TRACES, PROTOBUF, encoded(TRACES, PROTOBUF, traces(span(number, said))))
         assert all(isinstance(call, bytes) for _, call in TRACES.read(request, None, 0))
-    assert [raw for raw in parsed if b"prompt" in raw or b"an.id" in raw or MODEL.encode() in raw] == []
+    assert [
+        raw for raw in parsed if b"prompt" in raw or b"an.id" in raw or MODEL.encode() in raw or b"output" in raw
+    ] == []
     assert len([raw for raw in parsed if TOKENS.encode() in raw]) == 1
