@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,18 +75,25 @@ GOOD: dict[str, Callable[[str], dict[str, Any]]] = {
 """A request with one good item of a tenant, by path."""
 
 
-def many(count: int, form: str) -> bytes:
-    """A request with so many ordinary chat spans, for measuring."""
+def many(count: int, form: str, number: int = 0) -> bytes:
+    """A request with so many ordinary chat spans, for measuring. Ids and tokens are others for each `number`."""
     said = {
         "gen_ai.provider.name": "openai",
         "gen_ai.response.model": "gpt-4o-2024-08-06",
         "gen_ai.response.finish_reasons": ["stop"],
-        "gen_ai.usage.output_tokens": 40,
         "server.address": "api.openai.com",
         "server.port": 443,
         "gen_ai.input.messages": "x" * 200,
     }
-    spans = [span(number + 1, said | {"gen_ai.response.id": f"chatcmpl-{number:024}"}) for number in range(count)]
+    draw = random.Random(number)
+    spans = []
+    for index in range(number * count, (number + 1) * count):
+        own = {
+            "gen_ai.response.id": f"chatcmpl-{index:024}",
+            "gen_ai.usage.input_tokens": round(draw.lognormvariate(7, 1)),
+            "gen_ai.usage.output_tokens": round(draw.lognormvariate(5.5, 1)),
+        }
+        spans.append(span(index + 1, said | own, traceId=f"{draw.getrandbits(128):032x}"))
     return encoded(TRACES, form, traces(*spans))
 
 

@@ -24,6 +24,8 @@ from web.services import Services
 _BATCH = 512
 """As exporters send them."""
 _BATCHES = 400
+_BODIES = 16
+"""So that ids do not come again before they are forgotten."""
 _PARSERS: tuple[tuple[str, str, Callable[[bytes], object]], ...] = (
     ("protobuf", PROTOBUF, ExportTraceServiceRequest.FromString),
     ("JSON", JSON, orjson.loads),
@@ -42,25 +44,25 @@ class _Log:
 
 
 async def spans(_: Ground, report: Report, options: Options) -> None:
-    """The same request again and again, in both forms."""
+    """The same requests again and again, in both forms."""
     batches = options.events(_BATCHES)
     _spare_the_collector()  # as the server does
     for _run in range(options.runs):
         for name, form, parse in _PARSERS:
-            body, log = many(_BATCH, form), _Log()
+            bodies, log = [many(_BATCH, form, number) for number in range(_BODIES)], _Log()
             arrival = _arrival(log)
             began = time.process_time()
-            for _batch in range(batches):
-                await take(TRACES, decode(TRACES, form, body), arrival)
+            for batch in range(batches):
+                await take(TRACES, decode(TRACES, form, bodies[batch % _BODIES]), arrival)
             taken_s = time.process_time() - began
             assert log.records == batches * _BATCH, f"{log.records} calls of {batches * _BATCH} spans"
             began = time.process_time()
-            for _batch in range(batches):
-                parse(body)
+            for batch in range(batches):
+                parse(bodies[batch % _BODIES])
             parsed_s = time.process_time() - began
             for case, seconds in ((name, taken_s), (f"{name}, parsed alone", parsed_s)):
                 figures = {"spans/s": batches * _BATCH / seconds, "CPU-us/span": seconds / batches / _BATCH * 1e6}
-                report.add("spans", case, figures | {"bytes/span": len(body) / _BATCH})
+                report.add("spans", case, figures | {"bytes/span": len(bodies[0]) / _BATCH})
     for name, _form, _parse in _PARSERS:
         report.compare("spans", name, [f"{name}, parsed alone"], ["spans/s"])
 
