@@ -21,7 +21,7 @@ cached_partition_of = lru_cache(1 << 16)(partition_of)
 """For keys that come again and again."""
 
 id_partition_of = lru_cache(1 << 12)(partition_of)
-"""For ids, which come twice at most: few are kept, since a request and its response are often in one body."""
+"""For ids of single events, which come twice at most, and then soon: few are kept."""
 
 
 def partitions_of(keys: Iterable[bytes], partitions: int) -> dict[bytes, int]:
