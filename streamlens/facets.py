@@ -37,6 +37,7 @@ class Facets:
         self.kept = frozenset(kept)
         self._asked: dict[tuple[object, ...], tuple[str, ...]] = {}
         self._answered: dict[tuple[object, ...], tuple[str, ...]] = {}
+        self._called: dict[tuple[object, ...], tuple[str, ...]] = {}
 
     def of_request(self, event: Request | Call) -> tuple[str, ...]:
         """What a request says, but for its provider."""
@@ -84,11 +85,16 @@ class Facets:
         self, provider: str | None, asked: tuple[str, ...], answered: tuple[str, ...], error_type: str | None
     ) -> tuple[str, ...]:
         """The facets of a whole call, each once: what the request says goes before what the response says."""
-        given = (*self._texts((("provider", provider), ("error_type", error_type))), *asked, *answered)
-        first: dict[str, str] = {}
-        for text in given:
-            first.setdefault(text.partition("\0")[0], text)
-        return tuple(text for name, text in first.items() if name in self.kept)  # a half may be older than the setting
+        said = (provider, asked, answered, error_type)
+        found = self._called.get(said)
+        if found is None:
+            first: dict[str, str] = {}
+            for text in (*self._texts((("provider", provider), ("error_type", error_type))), *asked, *answered):
+                first.setdefault(text.partition("\0")[0], text)
+            # A half may be older than the setting.
+            found = tuple(text for name, text in first.items() if name in self.kept)
+            _remember(self._called, said, found)
+        return found
 
     def variant_of(self, experiment: Experiment | None) -> str | None:
         """The value of the facet `variant`, if it is kept."""
