@@ -87,7 +87,7 @@ class Join:
         self._has_scoped = not self._by_tenant and any("\0" in each for each, _ in self._pending.waiting())
         self._calls.open(state, self._ledger.closed)
         self._observed.open(state, self._ledger.closed)
-        self._ledger.open(state)
+        self._ledger.open(state, self._ledger.closed)
         self._letters.open(state)
 
     def apply(self, topic: str, run: Run) -> None:

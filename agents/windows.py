@@ -69,13 +69,13 @@ class Windows:
 
     def open(self, state: State, header: bytes, offsets: Mapping[str, int]) -> None:
         self._state = state
-        for rows in self._rows.values():
-            rows.open(state)
         self.dropped, self._finalised = msgspec.msgpack.decode(header, type=tuple[int, int]) if header else (0, -1)
         for key, raw in state.scan(CLOSED, CLOSED_END):
             self._announced[int.from_bytes(key[1:], "big")] = decode_closed_slot(raw)
         self._settled = decode_settled(state.get(SETTLED))
         self._follow()
+        for rows in self._rows.values():
+            rows.open(state, self._closed)
 
     def apply(self, topic: str, run: Run) -> None:
         open_keys = window_key(b"", self._expired + 1)

@@ -22,42 +22,31 @@ from tables.partials import Partials
 from tables.recent import Minute, Recent
 from tables.spread import Spread
 from tables.visits import Visits
-from tables.windowed import Windowed
 
 _SPREADS = 5_000
 """So many at a time: calls that never say the same twice must not fill the memory within an epoch."""
 _KNOWN = 5_000
-"""So many ways of saying where a call counts are remembered while their windows are open."""
+"""So many ways of telling facets are remembered while their windows are open."""
 
 _Said = tuple[object, ...]
 
 
 class _Told(NamedTuple):
-    """Where calls count that tell the same facets: rows, each with its label where the value had no room."""
+    """Where calls count that tell the same facets: keys, each with its label where the value had no room."""
 
-    rows: tuple[tuple[Windowed[Cell], bytes, str | None], ...]
+    rows: tuple[tuple[bytes, str | None], ...]
     variant: bytes | None
     """The key of the variant, for calls of an experiment."""
 
 
-class _Known(NamedTuple):
-    """Where calls count that say the same: rows by family and key, and the labels by which it is another name's."""
-
-    rows: tuple[tuple[Windowed[Cell], bytes], ...]
-    capped: tuple[str, ...]
-    price: Rates | Schedule | None
-    series: tuple[str, str]
-    """The names under which route and model count."""
-    variant: bytes | None
-
-
 class _Place(NamedTuple):
-    """The same for the calls of this epoch."""
+    """Where calls of this epoch count that say the same."""
 
     cell: Cell | Spread
     entry: Entry
     price: Rates | Schedule | None
     series: tuple[str, str]
+    """The names under which route and model count."""
     variant: Variant | None
     kept: Minute
 
@@ -86,17 +75,16 @@ class Calls:
         self._visits = visits
         self._partials = Partials()
         self._faceted = Faceted()
-        self._known: dict[_Said, _Known] = {}
         self._places: dict[_Said, _Place] = {}
         self._spreads: list[tuple[int, str, Spread]] = []
         self._told: dict[_Said, _Told] = {}
         self._warned: Counter[tuple[int, str, str, str | None]] = Counter()
 
     def open(self, state: State, closed: int) -> None:
-        self._partials.open(state)
-        self._faceted.open(state)
-        self._recent.open(state)
-        self._visits.open(state)
+        self._partials.open(state, closed)
+        self._faceted.open(state, closed)
+        self._recent.open(state, closed)
+        self._visits.open(state, closed)
         for window, (tenant_id, route, model) in self._partials.names(closed + 1):
             self._caps.seen_series(window, tenant_id, route, model)
         for window, (tenant_id, facet, value) in self._faceted.names(closed + 1):
@@ -141,34 +129,22 @@ class Calls:
         """Where to add a call, and those that say the same, in this epoch."""
         if len(self._spreads) == _SPREADS:
             self._fold()
-        known = self._known.get(said)
-        if known is None:
-            if len(self._known) == _KNOWN:
-                self._known.clear()
-            known = self._known[said] = self._find(window, request, response)
-        cells = tuple(family.change(key) for family, key in known.rows)
-        cell: Cell | Spread = cells[0]
-        if len(cells) > 1 or known.capped:
-            cell = Spread(cells, known.capped)
-            self._spreads.append((window, request.tenant_id, cell))
-        entry = self._ledger.entry(window, request.tenant_id)
-        variant = None if known.variant is None else self._observed.experiments.change(known.variant)
-        kept = self._recent.minute(window, request.tenant_id)
-        place = self._places[said] = _Place(cell, entry, known.price, known.series, variant, kept)
-        return place
-
-    def _find(self, window: int, request: RequestHalf, response: ResponseHalf) -> _Known:
         tenant_id = request.tenant_id
         route, model, capped = self._caps.series(window, tenant_id, request.route, request.model)
-        rows: list[tuple[Windowed[Cell], bytes]] = [
-            (self._partials, self._partials.key(window, tenant_id, route, model)),
-        ]
         told = self._facets_of(window, model, request, response)
-        for family, key, label in told.rows:
-            rows.append((family, key))
-            if label is not None:
-                capped += (label,)
-        return _Known(tuple(rows), capped, self._prices.of_model(request, response), (route, model), told.variant)
+        cell: Cell | Spread
+        cell = own = self._partials.change(self._partials.key(window, tenant_id, route, model))
+        if told.rows or capped:
+            cells = (own, *[self._faceted.change(key) for key, _ in told.rows])
+            capped += tuple([label for _, label in told.rows if label is not None])
+            cell = Spread(cells, capped)
+            self._spreads.append((window, tenant_id, cell))
+        entry = self._ledger.entry(window, tenant_id)
+        variant = None if told.variant is None else self._observed.experiments.change(told.variant)
+        kept = self._recent.minute(window, tenant_id)
+        price = self._prices.of_model(request, response)
+        place = self._places[said] = _Place(cell, entry, price, (route, model), variant, kept)
+        return place
 
     def _facets_of(self, window: int, model: str, request: RequestHalf, response: ResponseHalf) -> _Told:
         """Where a call's facets count; many series tell the same. `model` is the name under which its model counts."""
@@ -179,13 +155,14 @@ class Calls:
             if len(self._told) == _KNOWN:
                 self._told.clear()
             rows, variant = [], None
-            for text in self._facets.of_call(*said[3:]):
+            texts = self._facets.of_call(request.provider, request.facets, response.facets, response.error_type)
+            for text in texts:
                 facet, _, value = text.partition("\0")
                 if facet == "model_version" and not (value := version_of(model, value)):
                     continue
                 admitted = self._caps.admit(window, tenant_id, facet, value)
                 key = self._faceted.key(window, tenant_id, facet, admitted)
-                rows.append((self._faceted, key, None if admitted == value else facet))
+                rows.append((key, None if admitted == value else facet))
                 if facet == "variant":
                     variant = self._observed.experiments.key(window, tenant_id, admitted)
             found = self._told[said] = _Told(tuple(rows), variant)
@@ -212,7 +189,6 @@ class Calls:
         self._visits.flush(expired)
 
     def rest(self, closed: int) -> None:
-        self._known = {said: known for said, known in self._known.items() if said[0] > closed}  # type: ignore[operator]
         self._told = {said: rows for said, rows in self._told.items() if said[0] > closed}  # type: ignore[operator]
         self._partials.rest(closed)
         self._faceted.rest(closed)

@@ -49,7 +49,7 @@ class Observed:
 
     def open(self, state: State, closed: int) -> None:
         for family in self._families:
-            family.open(state)
+            family.open(state, closed)
         for window, (tenant_id, route, model, name) in self._evaluations.names(closed + 1):
             self._caps.seen_series(window, tenant_id, route, model)
             self._caps.seen(window, tenant_id, "evaluation", name)

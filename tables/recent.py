@@ -5,7 +5,6 @@ it has counted, not on their order: a call takes the place of one that it displa
 """
 
 from bisect import insort
-from collections.abc import Iterator
 
 from msgspec.structs import replace
 
@@ -24,22 +23,24 @@ SLOWEST = 5
 SAMPLED = 5
 """All three of one tenant and window in one partition."""
 
-_Rank = tuple[int, str]
-"""The lower one is kept. No two calls have the same: the second part is the request id."""
-_SLOW, _SAMPLE = "slow", "sample"  # no class of errors has these names
+_Held = tuple[int, str, int]
+"""A rank, the request id and the place of a call: the lower one is kept. No two calls have the same rank and id."""
+_Reason = tuple[list[_Held], int, int, tuple[int, str]]
+"""Who is kept for it so far, the best first; how many can be; its bit in `KeptCall.why`; a call's rank and id."""
 _ANY = 1 << 32
 
 
 class Minute:
     """The places of one tenant and window, and who has them."""
 
-    __slots__ = ("best", "name", "places", "sampled", "slow_us", "window")
+    __slots__ = ("_errors", "_sample", "_slow", "key", "places", "sampled", "slow_us")
 
-    def __init__(self, window: int, name: str) -> None:
-        self.window = window
-        self.name = name
-        self.best: dict[str, list[tuple[_Rank, int]]] = {_SLOW: [], _SAMPLE: []}
-        """By error class, and the slowest and the sample: ranks with their places, the best first."""
+    def __init__(self, key: bytes) -> None:
+        self.key = key
+        """How the keys of its places begin."""
+        self._slow: list[_Held] = []
+        self._sample: list[_Held] = []
+        self._errors: dict[str, list[_Held]] = {}
         self.places: list[int] = []
         """Why each is taken; 0: it is free."""
         self.slow_us = 0
@@ -47,33 +48,35 @@ class Minute:
         self.sampled = _ANY
         """A call of a higher rank is not in the sample."""
 
-    def takes(self, reason: str, rank: _Rank) -> bool:
-        """Whether a call of this rank has to be kept."""
-        best = self.best.setdefault(reason, [])
-        return len(best) < _room(reason) or rank < best[-1][0]
+    def reasons(self, at_us: int, request_id: str, latency_us: int, rank: int, error_type: str | None) -> list[_Reason]:
+        """All for which a call could be kept."""
+        slow = (self._slow, SLOWEST, SLOW, (-latency_us, request_id))
+        sample = (self._sample, SAMPLED, SAMPLE, (rank, request_id))
+        if error_type is None:
+            return [slow, sample]
+        return [slow, sample, (self._errors.setdefault(error_type, []), ERRORS, ERROR, (at_us, request_id))]
 
-    def take(self, ranks: dict[str, _Rank]) -> tuple[int, set[int]]:
+    def take(self, reasons: list[_Reason]) -> tuple[int, list[int]]:
         """Give a call a place, for these reasons; returns that and other places of which the reasons have changed."""
-        changed: set[int] = set()
-        for reason in ranks:
-            best = self.best[reason]
-            if len(best) == _room(reason):
-                place = best.pop()[1]
-                self.places[place] &= ~_bit(reason)
-                changed.add(place)
-        place = self.places.index(0) if 0 in self.places else len(self.places)
-        self.hold(place, ranks)
-        return place, changed - {place}
+        changed, places = [], self.places
+        for best, room, bit, _ in reasons:
+            if len(best) == room:
+                place = best.pop()[2]
+                places[place] &= ~bit
+                changed.append(place)
+        place = places.index(0) if 0 in places else len(places)
+        self.hold(place, reasons)
+        return place, [other for other in changed if other != place]
 
-    def hold(self, place: int, ranks: dict[str, _Rank]) -> None:
-        """A call has this place."""
-        self.places += [0] * (place + 1 - len(self.places))
-        for reason, rank in ranks.items():
-            insort(self.best.setdefault(reason, []), (rank, place))
-            self.places[place] |= _bit(reason)
-        slow, sample = self.best[_SLOW], self.best[_SAMPLE]
-        self.slow_us = -slow[-1][0][0] if len(slow) == SLOWEST else 0
-        self.sampled = sample[-1][0][0] if len(sample) == SAMPLED else _ANY
+    def hold(self, place: int, reasons: list[_Reason]) -> None:
+        """A call has this place: one that was free, or one more."""
+        if place == len(self.places):
+            self.places.append(0)
+        for best, _, bit, rank in reasons:
+            insort(best, (*rank, place))
+            self.places[place] |= bit
+        self.slow_us = -self._slow[-1][0] if len(self._slow) == SLOWEST else 0
+        self.sampled = self._sample[-1][0] if len(self._sample) == SAMPLED else _ANY
 
 
 class Recent(Windowed[KeptCall]):
@@ -109,20 +112,17 @@ class Recent(Windowed[KeptCall]):
         The halves of a call that came whole have no details: its `event` has them.
         """
         request_id = request_id.partition("\0")[0]
-        ranks = {
-            reason: rank
-            for reason, rank in _ranks(request.ts_us, request_id, used.latency_us, rank, used.error_type)
-            if minute.takes(reason, rank)
-        }
-        if not ranks:
+        could = minute.reasons(request.ts_us, request_id, used.latency_us, rank, used.error_type)
+        reasons = [each for each in could if len(each[0]) < each[1] or each[3] < each[0][-1]]
+        if not reasons:
             return
         asked = request.asked if event is None else self._details.of_request(event)
         answered = response.answered if event is None else self._details.of_response(event)
         if not self._details.captures:  # a half may have waited since content was captured
             asked = asked and replace(asked, prompt=None)
             answered = answered and replace(answered, response=None)
-        place, changed = minute.take(ranks)
-        self._dirty[_key(minute, place)] = KeptCall(
+        place, changed = minute.take(reasons)
+        self._dirty[minute.key + b"%d" % place] = KeptCall(
             request.ts_us,
             minute.places[place],
             request_id,
@@ -145,7 +145,7 @@ class Recent(Windowed[KeptCall]):
             answered,
         )
         for other in changed:
-            key, why = _key(minute, other), minute.places[other]
+            key, why = minute.key + b"%d" % other, minute.places[other]
             call = self._at(key) if why else None
             self._dirty[key] = call = call or KeptCall()
             call.why = why
@@ -157,11 +157,12 @@ class Recent(Windowed[KeptCall]):
 
     def _found(self, window: int, tenant_id: str) -> Minute:
         """As the state has it."""
-        minute, place = Minute(window, f"{tenant_id}\0{self._partition}"), 0
-        while (call := self._at(_key(minute, place))) is not None:
-            ranks = _ranks(call.at_us, call.request_id, call.latency_us, call.rank, call.error_type)
-            minute.hold(place, {reason: rank for reason, rank in ranks if call.why & _bit(reason)})
-            place += 1
+        minute = Minute(window_key(PREFIX, window, f"{tenant_id}\0{self._partition}\0".encode()))
+        if minute.key >= self._new_from:
+            return minute
+        while (call := self._at(minute.key + b"%d" % len(minute.places))) is not None:
+            could = minute.reasons(call.at_us, call.request_id, call.latency_us, call.rank, call.error_type)
+            minute.hold(len(minute.places), [each for each in could if each[2] & call.why])
         return minute
 
     def _at(self, key: bytes) -> KeptCall | None:
@@ -171,25 +172,3 @@ class Recent(Windowed[KeptCall]):
             raw = self._state.get(key)
             return None if raw is None else decode_call(raw)
         return call
-
-
-def _ranks(
-    at_us: int, request_id: str, latency_us: int, rank: int, error_type: str | None
-) -> Iterator[tuple[str, _Rank]]:
-    """Of a call, by reason."""
-    yield _SLOW, (-latency_us, request_id)
-    yield _SAMPLE, (rank, request_id)
-    if error_type is not None:
-        yield error_type, (at_us, request_id)
-
-
-def _room(reason: str) -> int:
-    return SLOWEST if reason == _SLOW else SAMPLED if reason == _SAMPLE else ERRORS
-
-
-def _bit(reason: str) -> int:
-    return SLOW if reason == _SLOW else SAMPLE if reason == _SAMPLE else ERROR
-
-
-def _key(minute: Minute, place: int) -> bytes:
-    return window_key(PREFIX, minute.window, f"{minute.name}\0{place}".encode())

@@ -34,9 +34,9 @@ class Visits:
         self._rooms = Windowed(_ROOMS, Tally, encode_tally, decode_tally)
         self._beyond: Counter[tuple[int, str, str]] = Counter()
 
-    def open(self, state: State) -> None:
-        self._rows.open(state)
-        self._rooms.open(state)
+    def open(self, state: State, closed: int) -> None:
+        self._rows.open(state, closed)
+        self._rooms.open(state, closed)
 
     def count(self, window: int, request: RequestHalf, place: tuple[str, str], used: Usage, cost: int | None) -> None:
         """Note a call whose user or session is known. `place` is the route and the model under which it counts."""

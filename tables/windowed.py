@@ -49,9 +49,14 @@ class Windowed(Generic[Row]):
         self._dirty: dict[bytes, Row] = {}
         self._floor = 0
         self._rested = -1
+        self._new_from = b""
 
-    def open(self, state: State) -> None:
-        self._state = state
+    def open(self, state: State, closed: int = -1) -> None:
+        """Rows of the windows after `closed`, and after all that are in the state, will all be in the cache."""
+        self._state, last, end = state, closed, bytes([self._prefix[0] + 1])
+        while (entry := next(state.scan(window_key(self._prefix, last + 1), end), None)) is not None:
+            last = window_of(entry[0])
+        self._new_from = window_key(self._prefix, last + 1)
 
     def change(self, key: bytes) -> Row:
         """The row of a key, to be changed: it is written at the next flush. New where there is none."""
@@ -64,7 +69,7 @@ class Windowed(Generic[Row]):
         """The row of a key, to be read; a new one where there is none. To be changed only if it is `touch`ed then."""
         row = self._cache.get(key)
         if row is None:
-            raw = self._state.get(key)
+            raw = self._state.get(key) if key < self._new_from else None
             row = self._cache[key] = self._new() if raw is None else self._decode(raw)
         return row
 
@@ -95,13 +100,12 @@ class Windowed(Generic[Row]):
 
         A row that changed in this epoch, or that a sink still waits for, is published first and goes with a later one.
         """
-        state, encode = self._state, self._encode
-        for key, row in self._dirty.items():
-            state.put(key, encode(row))
+        self._state.update(zip(self._dirty, map(self._encode, self._dirty.values()), strict=True))
         if self._floor <= expired:
             self._expire(expired)
         self._dirty.clear()
         if len(self._cache) > self._cached_rows:
+            self._new_from = max(self._new_from, window_key(self._prefix, window_of(max(self._cache)) + 1))
             self._cache.clear()
 
     def _expire(self, expired: int) -> None:
@@ -126,5 +130,6 @@ class Windowed(Generic[Row]):
             return
         self._rested = closed
         end = window_key(self._prefix, closed + 1)
+        self._new_from = max(self._new_from, end)
         for key in [key for key in self._cache if key < end and key not in self._dirty]:
             del self._cache[key]

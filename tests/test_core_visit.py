@@ -61,7 +61,7 @@ def test_a_row_says_whether_a_call_was_news() -> None:
 def keys(path: Path, window_s: int, times_us: list[int]) -> Iterator[tuple[int, str]]:
     """Window and names of the rows of a user's calls."""
     visits, state = Visits(window_s * 1_000_000, 100, UserHash("", str)), State(RocksStore(path))
-    visits.open(state)
+    visits.open(state, -1)
     for at_us in times_us:
         half = RequestHalf(at_us, "acme", "chat", "m", None, None, user_id="ann")
         visits.count(at_us // (window_s * 1_000_000), half, ("chat", "m"), USED, None)

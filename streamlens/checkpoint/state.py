@@ -1,7 +1,7 @@
 """A unit's state as its logic sees it: what changed in this epoch, over what is being written, over the store."""
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
 
 from streamlens.checkpoint.store import Store
@@ -31,6 +31,10 @@ class State:
 
     def put(self, key: bytes, value: bytes) -> None:
         self._overlay[key] = value
+
+    def update(self, changes: Iterable[tuple[bytes, bytes]]) -> None:
+        """Put many entries."""
+        self._overlay.update(changes)
 
     def delete(self, key: bytes) -> None:
         self._overlay[key] = None
