@@ -147,11 +147,12 @@ class Join:
 
     def render(self, outputs: Iterable[tuple[bytes, bytes]], version: Version) -> Iterator[tuple[TP, Record]]:
         rows: list[tuple[bytes, bytes]] = []
-        for key, value in outputs:
+        for output in outputs:
+            key, value = output
             if key[:1] == letters.PREFIX:
                 yield TP(DEAD_LETTERS, self._partition), Record(key[1:], value)
             else:
-                rows.append((key, value))
+                rows.append(output)
         yield from packed(rows, self._partition, version, self._published_since_ms, self._options.partitions)
 
     @property

@@ -50,22 +50,23 @@ def packed(
     rows: Iterable[tuple[bytes, bytes]], partition: int, version: tuple[int, int], appended_ms: int, partitions: int
 ) -> Iterator[tuple[TP, Record]]:
     """The records for an epoch's partials: many share one, because a record costs more than a row in it."""
-    packs: dict[int, list[tuple[bytes, bytes]]] = {}
-    sizes: dict[int, int] = {}
+    packs: list[list[tuple[bytes, bytes]]] = [[] for _ in range(partitions)]
+    sizes = [0] * partitions
 
     def record(to: int) -> tuple[TP, Record]:
-        return TP(PARTIALS, to), Record(None, _encode(Partials(partition, *version, appended_ms, packs.pop(to))))
+        pack, packs[to], sizes[to] = packs[to], [], 0
+        return TP(PARTIALS, to), Record(None, _encode(Partials(partition, *version, appended_ms, pack)))
 
-    for key, content in rows:
+    for row in rows:
+        key, content = row
         for to in range(partitions) if key == CLOSED_KEY else (cached_partition_of(_home(key), partitions),):
-            if to not in packs:
-                packs[to], sizes[to] = [], 0
-            packs[to].append((key, content))
+            packs[to].append(row)
             sizes[to] += len(key) + len(content)
             if sizes[to] >= _PACK_BYTES:
                 yield record(to)
-    for to in list(packs):
-        yield record(to)
+    for to, pack in enumerate(packs):
+        if pack:
+            yield record(to)
 
 
 def _home(key: bytes) -> bytes:

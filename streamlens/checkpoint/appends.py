@@ -60,7 +60,7 @@ class Appends:
         except Unavailable as error:  # The next snapshot's cut takes these records along.
             logger.warning("changelog not cut", topic=self._changelog, partition=partition, error=str(error))
 
-    async def publish(self, epochs: Iterable[tuple[Unit, Version, Iterable[tuple[bytes, bytes | None]]]]) -> None:
+    async def publish(self, epochs: Iterable[tuple[Unit, Version, Iterable[tuple[bytes, bytes]]]]) -> None:
         """Publish outputs, keys and values, until acknowledged; a piece at a time, so that others get a turn.
 
         Rows are absolute and versioned, so a repetition changes nothing.
@@ -69,7 +69,7 @@ class Appends:
         size = 0
         for unit, version, outputs in epochs:
             logic: StageLogic = unit.logic  # type: ignore[assignment]  # a stage's units have a stage's logic
-            for tp, record in logic.render(map(_present, outputs), version):
+            for tp, record in logic.render(outputs, version):
                 batches.setdefault(tp, []).append(record)
                 size += len(record.value)
                 if size >= _PIECE_BYTES:
@@ -81,7 +81,7 @@ class Appends:
         """After a takeover: the outputs of the last epoch once more, under their stored version."""
         get = unit.state.store.get
         last = groupby(unit.unpublished().items(), key=itemgetter(1))
-        await self.publish((unit, version, [(key, get(key)) for key, _ in keys]) for version, keys in last)
+        await self.publish((unit, version, [(key, _present(get(key))) for key, _ in keys]) for version, keys in last)
 
     async def _publish(self, batches: Mapping[TP, Sequence[Record]]) -> None:
         while batches:
@@ -97,7 +97,6 @@ class Appends:
             return dict.fromkeys(batches, UNKNOWN_OFFSET)
 
 
-def _present(output: tuple[bytes, bytes | None]) -> tuple[bytes, bytes]:
-    key, value = output
+def _present(value: bytes | None) -> bytes:
     assert value is not None, "an output is deleted only after it was published"
-    return key, value
+    return value

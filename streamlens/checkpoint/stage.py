@@ -237,9 +237,7 @@ class Stage:
                 del frames[p]
         for p, frame in frames.items():
             self.units[p].write(frame)
-        await self._appends.publish(
-            (self.units[p], f.version, ((key, f.changes[key]) for key in f.outputs)) for p, f in frames.items()
-        )
+        await self._appends.publish((self.units[p], frame.version, frame.published) for p, frame in frames.items())
         for p, frame in frames.items():
             self.units[p].published()
             self._counted(p, frame.header.offsets)

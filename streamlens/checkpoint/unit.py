@@ -61,6 +61,11 @@ class Frame(NamedTuple):
     outputs: list[bytes]
     records: list[bytes]
 
+    @property
+    def published(self) -> Iterable[tuple[bytes, bytes]]:
+        """The outputs with their values."""
+        return zip(self.outputs, map(self.changes.__getitem__, self.outputs), strict=True)  # type: ignore[arg-type]
+
 
 class Unit:
     """The state machine of one partition: `recover`, then again and again `freeze`, `fenced`, `write`, `published`."""
