@@ -91,6 +91,7 @@ class Unit:
         self._recent: dict[bytes, Version] = {}
         self._acked: set[bytes] = set()
         self._in_outbox = 0
+        self._unacked_from = OUTBOX  # where to look: what is before it in the outbox is acknowledged
         self._drained = 0
         self._published = True
         self._snapshot_min_bytes = snapshot_min_bytes
@@ -240,11 +241,15 @@ class Unit:
         """Outputs that the lagging sink does not have yet: the last epoch's first, then older ones from the store."""
         if self._recent or not self._in_outbox:
             return dict(islice(self._recent.items(), limit))
-        stored = self.state.store.scan(OUTBOX, OUTBOX_END)
-        keys = ((key[len(OUTBOX) :], value) for key, value in stored)
-        return {
-            key: decode_version(value) for key, value in islice((e for e in keys if e[0] not in self._acked), limit)
-        }
+        found: dict[bytes, Version] = {}
+        for stored, value in self.state.store.scan(self._unacked_from, OUTBOX_END):
+            if len(found) >= limit:
+                break
+            if (key := stored[len(OUTBOX) :]) not in self._acked:
+                found[key] = decode_version(value)
+            elif not found:
+                self._unacked_from = stored
+        return found
 
     def is_waiting(self, key: bytes) -> bool:
         """Whether an output of this key is not yet with all sinks; its entry must not be deleted before."""
@@ -276,3 +281,4 @@ class Unit:
             batch[OUTBOX + key] = encode_version(version)
         self._in_outbox -= len(self._acked)
         self._acked = set()
+        self._unacked_from = OUTBOX
