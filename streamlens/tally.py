@@ -6,7 +6,7 @@ Values are integers, in millionths; they may outgrow 64 bits, which is why the s
 import msgspec
 
 
-class Tally(msgspec.Struct, array_like=True):
+class Tally(msgspec.Struct, array_like=True, gc=False):
     """How often, and the sum and extremes of the values; all 0 for what has no value. New fields go to the end."""
 
     count: int = 0

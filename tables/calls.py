@@ -1,8 +1,9 @@
 """Where a joined call counts: in the cell of its series, and in one more for each facet that it has."""
 
 from collections import Counter
-from typing import NamedTuple
 from zlib import crc32
+
+import msgspec
 
 from streamlens.cell import Cell
 from streamlens.checkpoint.state import State
@@ -31,7 +32,7 @@ _KNOWN = 5_000
 _Said = tuple[object, ...]
 
 
-class _Told(NamedTuple):
+class _Told(msgspec.Struct, frozen=True, gc=False):
     """Where calls count that tell the same facets: keys, each with its label where the value had no room."""
 
     rows: tuple[tuple[bytes, str | None], ...]
@@ -39,7 +40,7 @@ class _Told(NamedTuple):
     """The key of the variant, for calls of an experiment."""
 
 
-class _Place(NamedTuple):
+class _Place(msgspec.Struct, frozen=True, gc=False):
     """Where calls of this epoch count that say the same."""
 
     cell: Cell | Spread

@@ -6,6 +6,7 @@ it has counted, not on their order: a call takes the place of one that it displa
 
 from bisect import insort
 
+import msgspec
 from msgspec.structs import replace
 
 from streamlens.details import Details
@@ -30,31 +31,28 @@ _Reason = tuple[list[_Held], int, int, tuple[int, str]]
 _ANY = 1 << 32
 
 
-class Minute:
+class Minute(msgspec.Struct, gc=False):
     """The places of one tenant and window, and who has them."""
 
-    __slots__ = ("_errors", "_sample", "_slow", "key", "places", "sampled", "slow_us")
-
-    def __init__(self, key: bytes) -> None:
-        self.key = key
-        """How the keys of its places begin."""
-        self._slow: list[_Held] = []
-        self._sample: list[_Held] = []
-        self._errors: dict[str, list[_Held]] = {}
-        self.places: list[int] = []
-        """Why each is taken; 0: it is free."""
-        self.slow_us = 0
-        """A call that took less is none of the slowest."""
-        self.sampled = _ANY
-        """A call of a higher rank is not in the sample."""
+    key: bytes
+    """How the keys of its places begin."""
+    slow: list[_Held] = []
+    sample: list[_Held] = []
+    errors: dict[str, list[_Held]] = {}
+    places: list[int] = []
+    """Why each is taken; 0: it is free."""
+    slow_us: int = 0
+    """A call that took less is none of the slowest."""
+    sampled: int = _ANY
+    """A call of a higher rank is not in the sample."""
 
     def reasons(self, at_us: int, request_id: str, latency_us: int, rank: int, error_type: str | None) -> list[_Reason]:
         """All for which a call could be kept."""
-        slow = (self._slow, SLOWEST, SLOW, (-latency_us, request_id))
-        sample = (self._sample, SAMPLED, SAMPLE, (rank, request_id))
+        slow = (self.slow, SLOWEST, SLOW, (-latency_us, request_id))
+        sample = (self.sample, SAMPLED, SAMPLE, (rank, request_id))
         if error_type is None:
             return [slow, sample]
-        return [slow, sample, (self._errors.setdefault(error_type, []), ERRORS, ERROR, (at_us, request_id))]
+        return [slow, sample, (self.errors.setdefault(error_type, []), ERRORS, ERROR, (at_us, request_id))]
 
     def take(self, reasons: list[_Reason]) -> tuple[int, list[int]]:
         """Give a call a place, for these reasons; returns that and other places of which the reasons have changed."""
@@ -75,8 +73,8 @@ class Minute:
         for best, _, bit, rank in reasons:
             insort(best, (*rank, place))
             self.places[place] |= bit
-        self.slow_us = -self._slow[-1][0] if len(self._slow) == SLOWEST else 0
-        self.sampled = self._sample[-1][0] if len(self._sample) == SAMPLED else _ANY
+        self.slow_us = -self.slow[-1][0] if len(self.slow) == SLOWEST else 0
+        self.sampled = self.sample[-1][0] if len(self.sample) == SAMPLED else _ANY
 
 
 class Recent(Windowed[KeptCall]):

@@ -12,9 +12,11 @@ from streamlens.postgres.observed import row_id
 from streamlens.postgres.rows import time_of
 
 _NOTHING_ASKED, _NOTHING_ANSWERED = Asked(), Answered()
+_KEPT = [[name for bit, name in enumerate(WHY) if why >> bit & 1] for why in range(1 << len(WHY))]
+"""The reasons that each `KeptCall.why` stands for."""
 
 
-class CallRow(msgspec.Struct, frozen=True):
+class CallRow(msgspec.Struct, frozen=True, gc=False):
     """One place of a tenant's minute. `key` is the row's in the state."""
 
     key: bytes
@@ -41,7 +43,7 @@ def call_record(row: CallRow) -> tuple[Any, ...]:
         row.tenant_id,
         call.request_id,
         time_of(call.at_us if call.why else row.window_start_us),
-        [name for bit, name in enumerate(WHY) if call.why >> bit & 1],
+        _KEPT[call.why],
         call.route,
         call.model,
         call.provider,

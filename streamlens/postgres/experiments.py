@@ -19,7 +19,7 @@ MOST_VARIANTS = 200
 """Of an experiment, by name, in an answer."""
 
 
-class ExperimentRow(msgspec.Struct, frozen=True):
+class ExperimentRow(msgspec.Struct, frozen=True, gc=False):
     """A window of one variant, of `llm_experiments`. A higher `version` replaces a lower one."""
 
     tenant_id: str

@@ -12,7 +12,7 @@ from streamlens.scores import Scores
 from streamlens.tally import Tally
 
 
-class EvaluationRow(msgspec.Struct, frozen=True):
+class EvaluationRow(msgspec.Struct, frozen=True, gc=False):
     """The evaluations of one name and series in a window, of `llm_evaluations`. `key` is the row's in the state."""
 
     key: bytes
@@ -28,7 +28,7 @@ class EvaluationRow(msgspec.Struct, frozen=True):
     version: tuple[int, int]
 
 
-class TallyRow(msgspec.Struct, frozen=True):
+class TallyRow(msgspec.Struct, frozen=True, gc=False):
     """A count of one window, of `llm_tallies`."""
 
     key: bytes
@@ -42,7 +42,7 @@ class TallyRow(msgspec.Struct, frozen=True):
     version: tuple[int, int]
 
 
-class KeptRow(msgspec.Struct, frozen=True):
+class KeptRow(msgspec.Struct, frozen=True, gc=False):
     """A record, of `app_logs`. `content` is JSON; `kind` is its class."""
 
     key: bytes

@@ -10,7 +10,7 @@ from streamlens.postgres.rows import time_of
 from streamlens.visit import SESSION, Visit
 
 
-class VisitRow(msgspec.Struct, frozen=True):
+class VisitRow(msgspec.Struct, frozen=True, gc=False):
     """A visitor's day on one route, of `llm_visits`. `key` is the row's in the state, `kind` one of `visit.KINDS`."""
 
     key: bytes
