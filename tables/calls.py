@@ -1,6 +1,7 @@
 """Where a joined call counts: in the cell of its series, and in one more for each facet that it has."""
 
 from collections import Counter
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -21,35 +22,56 @@ from tables.ledger import Entry, Ledger
 from tables.observed import Observed
 from tables.partials import Partials
 from tables.recent import Minute, Recent
-from tables.spread import Spread
 from tables.visits import Visits
 
-_SPREADS = 5_000
+_PLACES = 5_000
 """So many at a time: calls that never say the same twice must not fill the memory within an epoch."""
 _KNOWN = 5_000
 """So many ways of telling facets are remembered while their windows are open."""
 
-_Said = tuple[object, ...]
+_Said = tuple[Any, ...]
 
 
 class _Told(msgspec.Struct, frozen=True, gc=False):
-    """Where calls count that tell the same facets: keys, each with its label where the value had no room."""
+    """Where calls count that tell the same facets."""
 
-    rows: tuple[tuple[bytes, str | None], ...]
+    rows: tuple[bytes, ...]
+    """The keys of their cells."""
+    capped: tuple[str, ...]
+    """The facets whose values had no room."""
     variant: bytes | None
     """The key of the variant, for calls of an experiment."""
 
 
-class _Place(msgspec.Struct, frozen=True, gc=False):
-    """Where calls of this epoch count that say the same."""
+class _Place(msgspec.Struct, gc=False):
+    """Where calls of this epoch count that say the same.
 
-    cell: Cell | Spread
+    Adding to each cell costs each call. So the first call is added to all of them, and those after it are summed up and
+    merged into them at the end of the epoch. Where there are many series, most calls are the only one of their place.
+    """
+
+    cells: tuple[Cell, ...]
+    capped: tuple[str, ...]
+    """The labels by which these calls count under another name than theirs."""
     entry: Entry
     price: Rates | Schedule | None
     series: tuple[str, str]
     """The names under which route and model count."""
     variant: Variant | None
     kept: Minute
+    others: Cell | None = None
+    """The sum of all calls but the first one; the cell itself where that is the only one."""
+
+    def second(self) -> Cell:
+        """Begin the sum."""
+        self.others = self.cells[0] if len(self.cells) == 1 and not self.capped else Cell()
+        return self.others
+
+    def fold(self) -> None:
+        """Bring the cells up to date. Afterwards the place takes no more."""
+        if self.others is not None and self.others is not self.cells[0]:
+            for cell in self.cells:
+                cell.merge(self.others)
 
 
 class Calls:
@@ -77,7 +99,6 @@ class Calls:
         self._partials = Partials()
         self._faceted = Faceted()
         self._places: dict[_Said, _Place] = {}
-        self._spreads: list[tuple[int, str, Spread]] = []
         self._told: dict[_Said, _Told] = {}
         self._warned: Counter[tuple[int, str, str, str | None]] = Counter()
 
@@ -107,14 +128,17 @@ class Calls:
             response.error_type,
             response.model,
         )
-        place = self._places.get(said)
-        if place is None:
-            place = self._place(said, window, request, response)
+        found = self._places.get(said)
+        place = found or self._place(said, window, request, response)
         used = usage_of(request, response)
         cost_pico, rates = response.cost_pico, None
         if cost_pico is None:
             cost_pico, rates = priced(place.price, request.ts_us, used)
-        place.cell.add(used, cost_pico, rates)
+        if found is None:
+            for cell in place.cells:
+                cell.add(used, cost_pico, rates)
+        else:
+            (place.others or place.second()).add(used, cost_pico, rates)
         if place.variant is not None:
             place.variant.add(used, cost_pico)
         place.entry.aggregate(2 if event is None else 1)
@@ -128,23 +152,19 @@ class Calls:
 
     def _place(self, said: _Said, window: int, request: RequestHalf, response: ResponseHalf) -> _Place:
         """Where to add a call, and those that say the same, in this epoch."""
-        if len(self._spreads) == _SPREADS:
+        if len(self._places) == _PLACES:
             self._fold()
         tenant_id = request.tenant_id
         route, model, capped = self._caps.series(window, tenant_id, request.route, request.model)
         told = self._facets_of(window, model, request, response)
-        cell: Cell | Spread
-        cell = own = self._partials.change(self._partials.key(window, tenant_id, route, model))
-        if told.rows or capped:
-            cells = (own, *[self._faceted.change(key) for key, _ in told.rows])
-            capped += tuple([label for _, label in told.rows if label is not None])
-            cell = Spread(cells, capped)
-            self._spreads.append((window, tenant_id, cell))
+        own = self._partials.change(self._partials.key(window, tenant_id, route, model))
+        cells = (own, *[self._faceted.change(key) for key in told.rows])
+        capped += told.capped
         entry = self._ledger.entry(window, tenant_id)
         variant = None if told.variant is None else self._observed.experiments.change(told.variant)
         kept = self._recent.minute(window, tenant_id)
         price = self._prices.of_model(request, response)
-        place = self._places[said] = _Place(cell, entry, price, (route, model), variant, kept)
+        place = self._places[said] = _Place(cells, capped, entry, price, (route, model), variant, kept)
         return place
 
     def _facets_of(self, window: int, model: str, request: RequestHalf, response: ResponseHalf) -> _Told:
@@ -155,7 +175,7 @@ class Calls:
         if found is None:
             if len(self._told) == _KNOWN:
                 self._told.clear()
-            rows, variant = [], None
+            rows, capped, variant = list[bytes](), list[str](), None
             texts = self._facets.of_call(request.provider, request.facets, response.facets, response.error_type)
             for text in texts:
                 facet, _, value = text.partition("\0")
@@ -163,10 +183,12 @@ class Calls:
                     continue
                 admitted = self._caps.admit(window, tenant_id, facet, value)
                 key = self._faceted.key(window, tenant_id, facet, admitted)
-                rows.append((key, None if admitted == value else facet))
+                rows.append(key)
+                if admitted != value:
+                    capped.append(facet)
                 if facet == "variant":
                     variant = self._observed.experiments.key(window, tenant_id, admitted)
-            found = self._told[said] = _Told(tuple(rows), variant)
+            found = self._told[said] = _Told(tuple(rows), tuple(capped), variant)
         return found
 
     def _fold(self) -> None:
@@ -174,10 +196,11 @@ class Calls:
         for (window, tenant_id, rule, sender), calls in self._warned.items():
             self._observed.warn(window, tenant_id, rule, sender, calls)
         self._warned.clear()
+        for (at, tenant, *_), place in self._places.items():
+            place.fold()
+            if place.capped:
+                self._observed.capped(at, tenant, place.capped, 1 + (place.others.calls if place.others else 0))
         self._places.clear()
-        for at, tenant, spread in self._spreads:
-            self._observed.capped(at, tenant, spread.capped, spread.fold())
-        self._spreads.clear()
         for at, tenant, kind, calls in self._visits.beyond():
             self._observed.capped(at, tenant, (kind,), calls)
 
@@ -190,7 +213,7 @@ class Calls:
         self._visits.flush(expired)
 
     def rest(self, closed: int) -> None:
-        self._told = {said: rows for said, rows in self._told.items() if said[0] > closed}  # type: ignore[operator]
+        self._told = {said: rows for said, rows in self._told.items() if said[0] > closed}
         self._partials.rest(closed)
         self._faceted.rest(closed)
         self._recent.rest(closed)

@@ -79,7 +79,7 @@ async def test_all_families_have_the_oracles_rows_whatever_is_killed(
     monkeypatch.setattr(kept_table, "KEPT", KEPT)
     for bound in ("ERRORS", "SLOWEST", "SAMPLED"):
         monkeypatch.setattr(recent, bound, 2)
-    monkeypatch.setattr(calls_table, "_SPREADS", 4 if seed % 2 else 5_000)  # sums of an epoch are folded in its middle
+    monkeypatch.setattr(calls_table, "_PLACES", 4 if seed % 2 else 5_000)  # sums of an epoch are folded in its middle
     random, sent = Random(seed), list[Sent]()
     pipeline = Pipeline(tmp_path, partitions=2)
     pipeline.rows = store  # type: ignore[assignment]

@@ -181,7 +181,7 @@ async def test_ten_thousand_junk_models_keep_series_and_memory_flat_and_totals_r
     assert overflow._value.get() - before >= JUNK - 5
     logic: Any = pipeline.join.units[0].logic
     assert sum(map(len, logic._caps._names.values())) < 300
-    assert len(logic._calls._places) == len(logic._calls._spreads) == 0
+    assert not logic._calls._places
     await pipeline.close()
 
 
@@ -208,5 +208,5 @@ async def test_names_have_room_again_once_the_windows_are_closed_that_had_them(t
         ("new", 1),
     ]
     logic: Any = pipeline.join.units[0].logic
-    assert {said[0] for said in logic._calls._known} == {(START + 400 * SECOND) // MINUTE}, "of open windows alone"
+    assert {said[0] for said in logic._calls._told} == {(START + 400 * SECOND) // MINUTE}, "of open windows alone"
     await pipeline.close()
