@@ -185,6 +185,21 @@ async def test_ten_thousand_junk_models_keep_series_and_memory_flat_and_totals_r
     await pipeline.close()
 
 
+async def test_each_call_of_a_name_without_room_is_warned_of_once(tmp_path: Path) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1, limits={"route": 1}).open()
+    await pipeline.send("call", 1, "first", route="old")
+    for number in range(7):
+        await pipeline.send("call", 1, f"r{number}", route="new")
+        if number % 3 == 2:
+            await pipeline.settle()
+    await pipeline.settle()
+    calls = {route: row.cell.calls for (_, route, _, _), row in pipeline.rows.metrics.items()}
+    assert calls == {"old": 1, OTHER: 7}
+    tallies = pipeline.rows.tallies.items()
+    assert {key[3]: row.tally.count for key, row in tallies if key[2] == "cardinality"} == {"route": 7}
+    await pipeline.close()
+
+
 async def test_a_version_counts_with_the_name_under_which_its_model_counts(tmp_path: Path) -> None:
     pipeline = await Pipeline(tmp_path, partitions=1, limits={"model": 1}).open()
     for number, model in enumerate(("first", "second", "third", "first")):
