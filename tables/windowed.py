@@ -49,10 +49,10 @@ class Windowed(Generic[Row]):
         self._dirty: dict[bytes, Row] = {}
         self._floor = 0
         self._rested = -1
-        self._new_from = b""
+        self._new_from = b""  # a row from this key on that is not in the cache is not in the state either
 
-    def open(self, state: State, closed: int = -1) -> None:
-        """Rows of the windows after `closed`, and after all that are in the state, will all be in the cache."""
+    def open(self, state: State, closed: int) -> None:
+        """`closed` is the last window that is. Of windows after it, and after all in the state, the cache is whole."""
         self._state, last, end = state, closed, bytes([self._prefix[0] + 1])
         while (entry := next(state.scan(window_key(self._prefix, last + 1), end), None)) is not None:
             last = window_of(entry[0])
