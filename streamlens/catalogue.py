@@ -9,8 +9,7 @@ import genai_prices
 from genai_prices.data_snapshot import DataSnapshot, get_snapshot
 from genai_prices.types import ModelPrice, TieredPrices
 
-from streamlens.pricing import PRICED_AT
-from streamlens.rates import Rates, Tier, Usd
+from streamlens.rates import PRICED_AT, Rates, Tier, Usd
 
 VERSION = f"genai-prices {genai_prices.__version__}"
 

@@ -4,7 +4,7 @@ A model without a known price is unpriced (`None`), never free.
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,13 +12,8 @@ from streamlens import overrides
 from streamlens.events import time_us
 from streamlens.join import RequestHalf, ResponseHalf
 from streamlens.overrides import ALWAYS, Overrides
-from streamlens.rates import Period, Rates, Schedule, priced
+from streamlens.rates import PRICED_AT, Period, Rates, Schedule, priced
 from streamlens.usage import Usage
-
-PRICED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
-"""The catalogue's prices are those of this instant, so that a replay costs what the first run cost. Later than every
-price change that had happened when the catalogue was pinned, earlier than those it only announces; move it with the
-pin. Prices of the file follow the event time of the call."""
 
 CACHED_MODELS = 4096
 

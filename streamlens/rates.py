@@ -3,12 +3,18 @@
 Money is integer pico-dollars (1e-12 USD): one dollar per million tokens is 1,000,000 pico-dollars per token.
 """
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import NamedTuple, final
 
 import msgspec
 
 from streamlens.usage import Usage
+
+PRICED_AT = datetime(2026, 11, 21, 12, tzinfo=UTC)
+"""The catalogue's prices are those of this instant, so that a replay costs what the first run cost. Later than every
+price change that had happened when the catalogue was pinned, earlier than those it only announces; move it with the
+pin. Prices of the file follow the event time of the call."""
 
 PICO_PER_TOKEN = 1_000_000  # of one USD per million tokens
 _PICO_PER_CALL = 1_000_000_000  # of one USD per thousand requests

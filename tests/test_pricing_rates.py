@@ -13,9 +13,9 @@ from genai_prices.types import ModelInfo, Provider
 
 from streamlens.catalogue import _flat
 from streamlens.join import RequestHalf, ResponseHalf
-from streamlens.pricing import CACHED_MODELS, PRICED_AT, Prices
+from streamlens.pricing import CACHED_MODELS, Prices
 from streamlens.quality import usage_of
-from streamlens.rates import Rates, Tier, cost_pico
+from streamlens.rates import PRICED_AT, Rates, Tier, cost_pico
 
 Tokens = tuple[int, int, int, int, int]
 # prompt, completion, cached, cache_write, reasoning: on both sides of the catalogue's tier starts
