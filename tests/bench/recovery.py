@@ -20,9 +20,6 @@ from streamlens.log import TP, Record
 from streamlens.topics import INPUTS, REQUESTS
 
 SERIES = 10_000
-"""Rows in the state."""
-_LOADED = 100
-"""Those of the load."""
 WAITING = 100_000
 """Requests without a response."""
 _SETTLE_S = 6.0
@@ -35,10 +32,10 @@ _LAST_COMMIT_S = 0.1
 async def recovery(ground: Ground, report: Report, options: Options) -> None:
     """Kill -9 at half of the drained rate; it is started again at once, on its disk and without it.
 
-    The ids come from a backlog of few series, which drains sooner, the rows from five calls of each series.
+    The ids come from a backlog of few series, which drains sooner; the load has all of them, in the open windows.
     """
-    rate = await measured_rate(ground, options, _LOADED, 1_000_000) / 2
-    traffic, waiting = Traffic(_LOADED, options.seed), options.events(WAITING)
+    rate = await measured_rate(ground, options, SERIES, 300_000) / 2
+    traffic, waiting = Traffic(100, options.seed), options.events(WAITING)
     remembered = options.events(options.remembered)
     print(f"filling {remembered:,} calls, {waiting:,} requests that wait", flush=True)
     await fill(ground.log, traffic, remembered)
@@ -46,7 +43,6 @@ async def recovery(ground: Ground, report: Report, options: Options) -> None:
     worker = await ground.worker()
     try:
         await drain(worker, sent=traffic.sent, orphans=waiting)
-        await fill(ground.log, Traffic(SERIES, "rows"), options.events(10 * SERIES) // 2)
         for run in range(options.runs):
             for wiped in (False, True):
                 figures = await _kill(ground, worker, rate, run, wiped=wiped)
@@ -67,7 +63,7 @@ async def _wait_for_ever(ground: Ground, count: int) -> None:
 
 async def _kill(ground: Ground, worker: Worker, rate: float, run: int, *, wiped: bool) -> dict[str, float]:
     """One kill under load; returns when everything that was sent is counted."""
-    async with OpenLoop(ground.brokers, rate, _LOADED, 100 * run + wiped):
+    async with OpenLoop(ground.brokers, rate, SERIES, 100 * run + wiped):
         lag = Lag(ground, worker, await asyncpg.connect(worker.dsn))
         await until(lag.is_short, "steady before the kill", _WITHIN_S)
         await asyncio.sleep(_SETTLE_S)
@@ -113,8 +109,8 @@ class Lag:
         return then <= time.time() - _SHORT_S and await self._received() >= end
 
     async def sent(self) -> int:
-        """How many records the topics hold."""
-        return sum(end for _, end in (await self._ground.log.offsets(self._tps)).values())
+        """How many records the topics hold; what was in them before `forget` is not among them."""
+        return sum(end - start for start, end in (await self._ground.log.offsets(self._tps)).values())
 
     async def _look(self) -> None:
         self._worker.check_alive()
