@@ -14,7 +14,7 @@ class Worker(Server):
     def __init__(self, data_dir: Path, dsn: str, settings: dict[str, str]) -> None:
         super().__init__(data_dir, dsn=dsn)
         self._environ |= settings
-        self.group = settings["CONSUMER_GROUP"]
+        self.group = settings.get("CONSUMER_GROUP", "")
 
     def cpu_s(self) -> float:
         """CPU seconds of the process since it began, user and system."""
