@@ -58,28 +58,28 @@ create function llm_retention(
 ) returns table (value text, day integer, users bigint)
 language sql stable parallel safe
 begin atomic
-    with seen as (
-        select tenant_id, visitor, array_agg(distinct day) as days,
+    with newcomers as (
+        select tenant_id, visitor,
             (array_agg(
                 case grouped_by when 'route' then route when 'model' then first_model end
                 order by first_at, case grouped_by when 'route' then route else first_model end collate "C"
             ))[1] as value
-        from llm_visits
+        from llm_visits as first_day
         where kind = 'user' and (of_tenant is null or tenant_id = of_tenant)
             and first_at >= cohort_date::timestamp at time zone 'UTC'
-            and first_at < (cohort_date + days + 1)::timestamp at time zone 'UTC'
+            and first_at < (cohort_date + 1)::timestamp at time zone 'UTC'
+            and not exists (
+                select from llm_visits as earlier
+                where earlier.visitor = first_day.visitor and earlier.tenant_id = first_day.tenant_id
+                    and earlier.kind = 'user' and earlier.first_at < cohort_date::timestamp at time zone 'UTC'
+            )
         group by tenant_id, visitor
-        having min(day) = cohort_date
     )
-    select value, seen_on - cohort_date, count(*)
-    from seen, unnest(seen.days) as seen_on
-    where not exists (
-        -- `is not distinct from` is no use to an index, which leaves the one that begins with the visitor: before the
-        -- first `analyze` one that begins with the tenant looks as good, and reads all of the tenant's rows each time.
-        select from llm_visits as earlier
-        where earlier.visitor = seen.visitor and earlier.tenant_id is not distinct from seen.tenant_id
-            and earlier.kind = 'user' and earlier.first_at < cohort_date::timestamp at time zone 'UTC'
-    )
+    select newcomers.value, seen.day - cohort_date, count(distinct (seen.tenant_id, seen.visitor))
+    from newcomers join llm_visits as seen using (tenant_id, visitor)
+    where seen.kind = 'user' and (of_tenant is null or seen.tenant_id = of_tenant)
+        and seen.first_at >= cohort_date::timestamp at time zone 'UTC'
+        and seen.first_at < (cohort_date + days + 1)::timestamp at time zone 'UTC'
     group by 1, 2;
 end;
 
