@@ -36,8 +36,9 @@ async def fresh(empty_dsn: str) -> Any:
     await connection.execute(
         f"""
         insert into llm_visits (id, tenant_id, kind, visitor, route, first_at, first_model, minutes, user_hash, version)
-        select decode(md5(concat_ws(' ', n, route, kind)), 'hex'), 'tenant-' || n % {TENANTS}, kind, md5(n::text), route,
-            $1::timestamptz + (n * 7 + ascii(route) * 13) % 600 * interval '1 min', 'gpt-5', '{{720}}', md5(n::text), '{{1, 1}}'
+        select decode(md5(concat_ws(' ', n, route, kind)), 'hex'), 'tenant-' || n % {TENANTS}, kind, md5(n::text),
+            route, $1::timestamptz + (n * 7 + ascii(route) * 13) % 600 * interval '1 min', 'gpt-5', '{{720}}',
+            md5(n::text), '{{1, 1}}'
         from generate_series(1, {USERS}) as n, unnest('{{a, b, c}}'::text[]) as route,
             unnest('{{user, session}}'::text[]) as kind""",
         time_of(NOON),
