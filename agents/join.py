@@ -12,7 +12,7 @@ from streamlens.checkpoint.frames import Version
 from streamlens.checkpoint.state import State
 from streamlens.deadletters import Reason
 from streamlens.errors import BadEvent
-from streamlens.events import Call, Event, Request, Response, decode, time_us
+from streamlens.events import Call, Event, Request, Response, decoder, time_us
 from streamlens.facets import Facets
 from streamlens.join import Half, RequestHalf, ResponseHalf, scoped
 from streamlens.log import TP, Record, Run
@@ -97,11 +97,11 @@ class Join:
         latest_us = now_us + self._options.max_future_us
         highest_us = self._watermark.highest_us.get(topic, 0)
         window_us, expired = self._window_us, self._expired
-        count = self._count[kind]
+        count, decode = self._count[kind], decoder(kind)
         event: Event | Observation | None = None
         for offset, raw in enumerate(run.values, run.first):
             try:
-                event = decode(kind, raw)
+                event = decode(raw)
                 ts = event.timestamp
                 ts_us = ts * 1000 if type(ts) is int else time_us(ts)
             except BadEvent as error:
@@ -170,7 +170,9 @@ class Join:
         if waiting is None and self._has_scoped:
             waiting = self._pending.get(taken := scoped(request_id, tenant_id))
         if waiting is None:
-            if not self._is_repeated(request_id, window, tenant_id):
+            if self._pending.repeats(request_id, window):
+                self._ledger.book(window, tenant_id, "duplicate")
+            else:
                 self._pending.add(request_id, RequestHalf.of(event, ts_us, self._facets, self._details))
         elif isinstance(waiting, ResponseHalf):
             self._take(taken, waiting)
@@ -185,18 +187,19 @@ class Join:
             request_id, tenant_id = scoped(request_id, tenant_id or NOBODY), None
         waiting = self._pending.get(added := request_id)
         if type(waiting) is RequestHalf and (tenant_id is None or tenant_id == waiting.tenant_id):
-            self._take(request_id, waiting)
             request_window = waiting.ts_us // self._window_us
-            last = max(window, request_window)
+            if not self._pending.take(request_id):
+                self._ledger.leave(request_window, waiting.tenant_id)
+            self._pending.mark(request_id, window if window > request_window else request_window)
             response = ResponseHalf.of(event, ts_us, self._facets, self._details)
-            self._joined(request_id, request_window, last, waiting, response)
+            self._calls.count(request_id, request_window, waiting, response)
             return
         if tenant_id is not None:
             self._has_scoped = True
             waiting = self._pending.get(added := scoped(request_id, tenant_id))
-        if waiting is not None:
+        if waiting is not None or self._pending.repeats(request_id, window):
             self._ledger.book(window, NOBODY, "duplicate")
-        elif not self._is_repeated(request_id, window, NOBODY):
+        else:
             self._pending.add(added, ResponseHalf.of(event, ts_us, self._facets, self._details))
 
     def _call(self, event: Call, ts_us: int, window: int, raw: bytes) -> None:
@@ -209,7 +212,9 @@ class Join:
                 self._take(taken, waiting)
                 self._ledger.book(half_window, tenant_id, "duplicate")
                 last = max(last, half_window)
-        if not self._is_repeated(request_id, window, event.tenant_id):
+        if self._pending.repeats(request_id, window):
+            self._ledger.book(window, event.tenant_id, "duplicate")
+        else:
             request, response = RequestHalf.of(event, ts_us, self._facets), ResponseHalf.of(event, ts_us, self._facets)
             self._joined(request_id, window, last, request, response, event)
 
@@ -230,13 +235,6 @@ class Join:
         """Count a call, of two events or one, in its window; `last` is the latest window of its events."""
         self._pending.mark(request_id, last)
         self._calls.count(request_id, window, request, response, event)
-
-    def _is_repeated(self, request_id: str, window: int, tenant_id: str) -> bool:
-        """Book an event whose id is joined already."""
-        if not self._pending.repeats(request_id, window):
-            return False
-        self._ledger.book(window, tenant_id, "duplicate")
-        return True
 
     def _place(self, half: Half) -> tuple[int, str]:
         """Where a waiting half is booked: its window and tenant."""

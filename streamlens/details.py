@@ -3,6 +3,8 @@
 Prompt and response are there only where content is captured, and then redacted and cut.
 """
 
+from functools import lru_cache
+
 import msgspec
 
 from streamlens.events import ERROR_CLASSES, Call, Request, Response
@@ -41,6 +43,10 @@ class Answered(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     response: str | None = None
 
 
+_finished = lru_cache(256)(Answered)
+"""What most responses tell; all halves that tell the same share it."""
+
+
 class Details:
     """Finds them; an event that tells none of it costs a look at its fields."""
 
@@ -75,10 +81,8 @@ class Details:
         )
 
     def of_response(self, event: Response | Call) -> Answered | None:
-        if not (
-            event.finish_reason or event.error or event.error_type or (self.captures and event.response is not None)
-        ):
-            return None
+        if not (event.error or event.error_type or (self.captures and event.response is not None)):
+            return _finished(event.finish_reason) if event.finish_reason else None
         return Answered(
             event.finish_reason or None,
             self._text(event.error, ERROR_BYTES) if event.error else None,

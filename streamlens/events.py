@@ -121,8 +121,6 @@ class _Typed(msgspec.Struct, frozen=True, gc=False):
 
 _TYPES: dict[type, str] = {TypedRequest: "request", TypedResponse: "response", TypedCall: "call"}
 _decode_type = msgspec.json.Decoder(_Typed).decode
-_decode_typed = msgspec.json.Decoder(TypedRequest | TypedResponse | TypedCall).decode
-_decode: dict[str, Callable[[bytes], Any]] = {kind: msgspec.json.Decoder(KINDS[kind]).decode for kind in KINDS}
 _BACKSLASH = 0x5C  # a byte is found in a tenth of the time that a string of bytes takes
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -131,37 +129,46 @@ _NO_TIME = "not between the years 2000 and 9999; a number must be epoch millisec
 _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
+def decoder(kind: str) -> Callable[[bytes], Any]:
+    """What parses and validates events as the type in `KINDS` of a kind; it raises `BadEvent` as `decode` does."""
+    return _decode[kind]
+
+
 def decode(kind: str, raw: bytes) -> Any:
-    """Parse and validate one event as the type in `KINDS` of its kind. Raises `BadEvent` with the field at fault."""
-    return _decoded(_decode[kind], raw)
+    """Parse and validate one event as the type of its kind. Raises `BadEvent` with the field at fault."""
+    return _decode[kind](raw)
 
 
 def decode_typed(raw: bytes) -> tuple[str, Event]:
     """The same for one of the events of a body of many: its `type`, which is a key of `KINDS`, and the event."""
-    event = _decoded(_decode_typed, raw)
+    event = _decode_typed(raw)
     return _TYPES[type(event)], event
 
 
-def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
-    event = parsed(decode, raw)
-    if type(event.timestamp) is not int and not MIN_TIME_US <= time_us(event.timestamp) < MAX_TIME_US:
-        raise BadEvent("timestamp", _NO_TIME)
-    if isinstance(event, _RequestFields) and event.metadata is not None:
-        check_scalars("metadata", event.metadata, MAX_METADATA_ENTRIES)
-    return event
+def parser(types: Any, *, is_event: bool = False) -> Callable[[bytes], Any]:
+    """What makes one of `types` of JSON whose text is sound. It raises `BadEvent` with the field at fault.
 
+    Each event goes through it twice, so it is one function, not several.
+    """
+    parse = msgspec.json.Decoder(types).decode
 
-def parsed(decode: Callable[[bytes], Any], raw: bytes) -> Any:
-    """What a decoder of `msgspec` makes of `raw`, once its text is sound. Raises `BadEvent` with the field at fault."""
-    try:
-        if not raw.isascii():
-            raw.decode()  # msgspec does not look into the strings of fields that it skips
-        event = decode(raw)
-    except Exception as error:
-        raise _refusal(error, raw) from None
-    if _BACKSLASH in raw and b"\\u0000" in raw:
-        _refuse_nul(event)
-    return event
+    def parsed(raw: bytes) -> Any:
+        try:
+            if not raw.isascii():
+                raw.decode()  # msgspec does not look into the strings of fields that it skips
+            found = parse(raw)
+        except Exception as error:
+            raise _refusal(error, raw) from None
+        if _BACKSLASH in raw and b"\\u0000" in raw:
+            _refuse_nul(found)
+        if is_event:
+            if type(found.timestamp) is not int and not MIN_TIME_US <= time_us(found.timestamp) < MAX_TIME_US:
+                raise BadEvent("timestamp", _NO_TIME)
+            if type(found) in _WITH_METADATA and found.metadata is not None:
+                check_scalars("metadata", found.metadata, MAX_METADATA_ENTRIES)
+        return found
+
+    return parsed
 
 
 def kind_of(raw: bytes) -> str:
@@ -230,3 +237,8 @@ def _has_nul(value: object) -> bool:
     if isinstance(value, dict):
         return any(_has_nul(key) or _has_nul(entry) for key, entry in value.items())
     return isinstance(value, str) and "\x00" in value
+
+
+_WITH_METADATA = frozenset((Request, Call, TypedRequest, TypedCall))  # `isinstance` takes long to say no of a struct
+_decode = {kind: parser(type_, is_event=True) for kind, type_ in KINDS.items()}
+_decode_typed = parser(TypedRequest | TypedResponse | TypedCall, is_event=True)

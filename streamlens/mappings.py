@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from streamlens.events import ERROR_CLASSES, Call, Client, parsed
+from streamlens.events import ERROR_CLASSES, Call, Client, parser
 from streamlens.fields import Count, Experiment, Id, Millis, Name, Scalars, Text, Time, Usd
 
 Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -129,7 +129,7 @@ HTTP_CLASSES = {408: "timeout", 429: "rate_limit", 504: "timeout"}
 def call_of(kind: str, raw: bytes, received_us: int, tenant_id: str = DEFAULT_TENANT) -> bytes:
     """The call, as JSON, that an event of a kind of `SOURCES` stands for; of `tenant_id` and the time of receipt, if it
     does not say. Raises `BadEvent` with the field at fault."""
-    source = parsed(_decode[kind], raw)
+    source = _parse[kind](raw)
     call: dict[str, object] = {}
     for name, field in _fields[kind]:
         value = getattr(source, field)
@@ -150,7 +150,7 @@ def call_of(kind: str, raw: bytes, received_us: int, tenant_id: str = DEFAULT_TE
 
 def completed(raw: bytes, received_us: int, tenant_id: str = DEFAULT_TENANT) -> bytes:
     """An observation with what it lacks: its project or else `tenant_id` as the tenant, and the time of receipt."""
-    given = parsed(_decode_given, raw)
+    given = _parse_given(raw)
     lacking: dict[str, object] = {}
     if given.tenant_id is None:
         lacking["tenant_id"] = tenant_id if given.project_id is None else str(given.project_id)
@@ -181,8 +181,8 @@ class _Given(msgspec.Struct, frozen=True, gc=False):
     project_id: Name | Number | None = None
 
 
-_decode = {kind: msgspec.json.Decoder(source).decode for kind, source in SOURCES.items()}
-_decode_given = msgspec.json.Decoder(_Given).decode
+_parse = {kind: parser(source) for kind, source in SOURCES.items()}
+_parse_given = parser(_Given)
 _encode = msgspec.json.Encoder().encode
 _fields = {
     kind: [(name, name) for name in Call.__struct_fields__ if name in source.__struct_fields__] + [*NAMES[kind].items()]

@@ -19,7 +19,7 @@ from tables import faceted, partials, recent
 from tables.caps import Caps
 from tables.faceted import Faceted
 from tables.ledger import Entry, Ledger
-from tables.observed import Observed
+from tables.observed import UNKNOWN, Observed
 from tables.partials import Partials
 from tables.recent import Minute, Recent
 from tables.visits import Visits
@@ -59,19 +59,28 @@ class _Place(msgspec.Struct, gc=False):
     """The names under which route and model count."""
     variant: Variant | None
     kept: Minute
+    sender: str
     others: Cell | None = None
-    """The sum of all calls but the first one; the cell itself where that is the only one."""
+    """The sum of all calls but the first one."""
+    whole: int = 0
+    """How many calls came as one event."""
+    warned: dict[tuple[str, ...], int] = {}
+    """How many calls broke which rules."""
 
     def second(self) -> Cell:
         """Begin the sum."""
-        self.others = self.cells[0] if len(self.cells) == 1 and not self.capped else Cell()
+        self.others = Cell()
         return self.others
 
-    def fold(self) -> None:
-        """Bring the cells up to date. Afterwards the place takes no more."""
-        if self.others is not None and self.others is not self.cells[0]:
+    def fold(self) -> int:
+        """Bring the cells and the ledger up to date; the number of calls. Afterwards the place takes no more."""
+        calls = 1
+        if self.others is not None:
+            calls += self.others.calls
             for cell in self.cells:
                 cell.merge(self.others)
+        self.entry.aggregate(2 * calls - self.whole)
+        return calls
 
 
 class Calls:
@@ -100,7 +109,6 @@ class Calls:
         self._faceted = Faceted()
         self._places: dict[_Said, _Place] = {}
         self._told: dict[_Said, _Told] = {}
-        self._warned: Counter[tuple[int, str, str, str | None]] = Counter()
 
     def open(self, state: State, closed: int) -> None:
         self._partials.open(state, closed)
@@ -127,6 +135,7 @@ class Calls:
             response.facets,
             response.error_type,
             response.model,
+            response.sender or request.sender,
         )
         found = self._places.get(said)
         place = found or self._place(said, window, request, response)
@@ -141,14 +150,15 @@ class Calls:
             (place.others or place.second()).add(used, cost_pico, rates)
         if place.variant is not None:
             place.variant.add(used, cost_pico)
-        place.entry.aggregate(2 if event is None else 1)
+        if event is not None:
+            place.whole += 1
+        if used.warnings:
+            place.warned[used.warnings] = place.warned.get(used.warnings, 0) + 1
         kept, rank = place.kept, crc32((request.session_id or request_id).encode())
         if rank <= kept.sampled or used.latency_us >= kept.slow_us or used.error_type is not None:
             self._recent.offer(kept, rank, request_id, request, response, used, cost_pico, event)
         if request.user_id or request.session_id:
             self._visits.count(window, request, place.series, used, cost_pico)
-        for rule in used.warnings:
-            self._warned[window, request.tenant_id, rule, response.sender or request.sender] += 1
 
     def _place(self, said: _Said, window: int, request: RequestHalf, response: ResponseHalf) -> _Place:
         """Where to add a call, and those that say the same, in this epoch."""
@@ -164,7 +174,8 @@ class Calls:
         variant = None if told.variant is None else self._observed.experiments.change(told.variant)
         kept = self._recent.minute(window, tenant_id)
         price = self._prices.of_model(request, response)
-        place = self._places[said] = _Place(cells, capped, entry, price, (route, model), variant, kept)
+        sender = response.sender or request.sender or UNKNOWN
+        place = self._places[said] = _Place(cells, capped, entry, price, (route, model), variant, kept, sender)
         return place
 
     def _facets_of(self, window: int, model: str, request: RequestHalf, response: ResponseHalf) -> _Told:
@@ -192,14 +203,17 @@ class Calls:
         return found
 
     def _fold(self) -> None:
-        """Bring all cells and warnings up to date; each call that comes looks for its place anew."""
-        for (window, tenant_id, rule, sender), calls in self._warned.items():
-            self._observed.warn(window, tenant_id, rule, sender, calls)
-        self._warned.clear()
-        for (at, tenant, *_), place in self._places.items():
-            place.fold()
+        """Bring all cells, warnings and bookings up to date; each call that comes looks for its place anew."""
+        warned: Counter[tuple[int, str, str, tuple[str, ...]]] = Counter()
+        for (window, tenant_id, *_), place in self._places.items():
+            calls = place.fold()
+            for rules, times in place.warned.items():
+                warned[window, tenant_id, place.sender, rules] += times
             if place.capped:
-                self._observed.capped(at, tenant, place.capped, 1 + (place.others.calls if place.others else 0))
+                self._observed.capped(window, tenant_id, place.capped, calls)
+        for (window, tenant_id, sender, rules), times in warned.items():
+            for rule in rules:
+                self._observed.warn(window, tenant_id, rule, sender, times)
         self._places.clear()
         for at, tenant, kind, calls in self._visits.beyond():
             self._observed.capped(at, tenant, (kind,), calls)

@@ -97,9 +97,9 @@ class Observed:
         detail = ",".join(f"{_escaped(name)}={_escaped(value)}" for name, value in sorted(tags.items()))
         self._tally(window, event.tenant_id, "metric", event.name, detail, round(event.value * MILLION))
 
-    def warn(self, window: int, tenant_id: str, rule: str, sender: str | None, calls: int) -> None:
+    def warn(self, window: int, tenant_id: str, rule: str, sender: str, calls: int) -> None:
         """Count calls of a sender that broke a rule of quality."""
-        self._tally(window, tenant_id, "warning", rule, sender or UNKNOWN, times=calls)
+        self._tally(window, tenant_id, "warning", rule, sender, times=calls)
 
     def capped(self, window: int, tenant_id: str, labels: tuple[str, ...], times: int = 1) -> None:
         """Warn that names of these labels had no room."""

@@ -58,18 +58,15 @@ class Pending:
         """Remember a joined id until its window has expired."""
         self._marks[request_id] = window
 
-    def marked(self, request_id: str) -> int | None:
-        """The latest window seen under a joined id; None when it is not joined. An expired mark may still be there."""
-        window = self._marks.get(request_id)
-        if window is not None:
-            return window
-        raw = self._state.get(_MARK + request_id.encode())
-        return None if raw is None else int.from_bytes(raw, "big")
-
     def repeats(self, request_id: str, window: int) -> bool:
         """Whether an id is joined already; then it is remembered until the latest event under it expires."""
-        marked = self.marked(request_id)
-        if marked is None or marked <= self.expired:
+        marked = self._marks.get(request_id)
+        if marked is None:
+            raw = self._state.get(_MARK + request_id.encode())
+            if raw is None:
+                return False
+            marked = int.from_bytes(raw, "big")
+        if marked <= self.expired:  # it may still be there
             return False
         if window > marked:
             self.mark(request_id, window)
@@ -95,10 +92,10 @@ class Pending:
             delete(_HALF + request_id.encode())
         for request_id, half in self._new.items():
             put(_HALF + request_id.encode(), encode_half(half))
-        for request_id, window in self._marks.items():
-            put(_MARK + request_id.encode(), window.to_bytes(4, "big"))
+        windows = {window: window.to_bytes(4, "big") for window in set(self._marks.values())}
+        self._state.update([(_MARK + joined.encode(), windows[window]) for joined, window in self._marks.items()])
         if self._marks:
-            self._oldest = min(self._oldest, *self._marks.values())
+            self._oldest = min(self._oldest, *windows)
         if self._oldest <= self.expired:
             self._sweep(self.expired, max(_SWEPT_AT_LEAST, 2 * len(self._marks)))
         self._stored.update(self._new)

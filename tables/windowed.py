@@ -110,14 +110,17 @@ class Windowed(Generic[Row]):
 
     def _expire(self, expired: int) -> None:
         low, high = window_key(self._prefix, self._floor), window_key(self._prefix, expired + 1)
-        keys = [key for key, _ in islice(self._state.scan(low, high), _EXPIRED_ROWS)]
+        # What is not in the store yet has changed in this epoch: looking for it in all that has would take long.
+        keys = [key for key, _ in islice(self._state.store.scan(low, high), _EXPIRED_ROWS)]
         self._floor = expired + 1 if len(keys) < _EXPIRED_ROWS else window_of(keys[-1])
         for key in keys:
-            if key in self._dirty or self._state.is_waiting(key):
-                self._floor = min(self._floor, window_of(key))
-            else:
-                self._state.delete(key)
-                self._cache.pop(key, None)
+            if key not in self._dirty:
+                if self._state.is_waiting(key):
+                    self._floor = min(self._floor, window_of(key))
+                else:
+                    self._state.delete(key)
+                    self._cache.pop(key, None)
+        self._floor = min([self._floor, *map(window_of, self._dirty)])
 
     @property
     def settled(self) -> int:

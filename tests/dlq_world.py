@@ -1,6 +1,6 @@
 """Dead letters from end to end in one process: the pipeline, their index, and the views, with a clock moved by hand."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import agents.join
 from pipeline import SECOND, START, Pipeline
 from streamlens.errors import BadEvent
-from streamlens.events import decode
+from streamlens.events import decoder
 from streamlens.letterindex import LetterIndex
 from streamlens.letterreplay import FATES
 from streamlens.log import TP
@@ -99,10 +99,13 @@ async def world(tmp_path: Path, store: PostgresStore) -> AsyncIterator[World]:
 def our_bug(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """The worker takes no calls of the tenant acme, until `undo`."""
 
-    def broken(kind: str, raw: bytes) -> Any:
-        if b'"acme"' in raw:
-            raise BadEvent("tenant_id", "a bug of ours")
-        return decode(kind, raw)
+    def broken(kind: str) -> Callable[[bytes], Any]:
+        def decode(raw: bytes) -> Any:
+            if b'"acme"' in raw:
+                raise BadEvent("tenant_id", "a bug of ours")
+            return decoder(kind)(raw)
 
-    monkeypatch.setattr(agents.join, "decode", broken)
+        return decode
+
+    monkeypatch.setattr(agents.join, "decoder", broken)
     return monkeypatch

@@ -14,15 +14,16 @@ from process_server import Server, streamlens, until
 from test_kafka_producers import OnKafka
 
 OUR_BUG = """
-import sys
 from streamlens import events
 from streamlens.errors import BadEvent
-decode = events.decode
-def broken(kind, raw):
-    if b"of the bug" in raw and sys._getframe(1).f_globals["__name__"] == "agents.join":
-        raise BadEvent("route", "a bug of ours")
-    return decode(kind, raw)
-events.decode = broken
+decoder = events.decoder
+def broken(kind):
+    def decode(raw):
+        if b"of the bug" in raw:
+            raise BadEvent("route", "a bug of ours")
+        return decoder(kind)(raw)
+    return decode
+events.decoder = broken
 """
 KILLED_BEFORE_IT_REMEMBERS = """
 import os
