@@ -11,7 +11,8 @@ COPY deploy/migrations deploy/migrations
 COPY streamlens streamlens
 COPY tables tables
 COPY web web
-RUN uv sync --locked --no-dev --extra grpc ${EXTRA:+--extra "$EXTRA"}
+RUN uv sync --locked --no-dev --extra grpc ${EXTRA:+--extra "$EXTRA"} \
+  && .venv/bin/python -m compileall -q agents streamlens tables web
 
 FROM python:3.11.14-slim-bookworm
 # PostgreSQL refuses root and wants an account with a name; the data's directory is its home.

@@ -38,6 +38,7 @@ screenshots: setup  ## Take the pictures in docs/img of the page with demo traff
 	PYTHONPATH=tests $(BIN)/python -m browser.screenshots
 
 bench: setup .bench/bin/py-spy  ## Measure, beside Faust and others; build/bench.json has all (BENCH="pipeline ingest" RUNS=3)
+	$(BIN)/python -m compileall -q agents streamlens tables web
 	PYTHONPATH=tests $(BIN)/python -m bench.run $(BENCH) --runs $(RUNS)
 
 chaos: setup  ## Break a cluster under traffic and check every row (MINUTES=60 SEED=7 WORKERS=3 RATE=800 BROKER=local)
@@ -57,7 +58,7 @@ clean:  ## Remove what make has made; data in .streamlens stays
 $(BIN)/streamlens: uv.lock pyproject.toml setup.cfg | $(filter .uv/%,$(UV))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
 	  'StreamLens needs Python 3.11 or newer; $(PYTHON) is not. Name another one: make setup PYTHON=python3.12' >&2; exit 1; }
-	UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --python $(PYTHON)
+	UV_PYTHON_DOWNLOADS=never $(UV) sync --locked --all-extras --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 # What benchmarks compare with can't live beside our own dependencies.
