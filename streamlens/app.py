@@ -143,7 +143,7 @@ def _on_local_log(settings: Settings) -> dict[str, Any]:
 
 
 def _on_kafka(settings: Settings) -> dict[str, Any]:
-    member = member_id(settings.data_dir)
+    member = member_id(settings.data_dir, settings.member_id)
     credentials: Any = None
     kafka = security(settings)
     if kafka.sasl_plain_username:

@@ -8,17 +8,19 @@ from pathlib import Path
 from streamlens.errors import Unavailable
 
 
-def member_id(data_dir: Path) -> str:
-    """The id in a data directory; made when there is none yet."""
+def member_id(data_dir: Path, named: str = "") -> str:
+    """The id in a data directory, which is `named` from now on if that is given; made when there is none yet.
+
+    A name that somebody gives outlives the directory: without it the group waits for a worker that has lost its disk.
+    """
     path = data_dir / "member"
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        made = path.with_suffix(".new")
-        made.write_text(uuid.uuid4().hex + "\n")
-        made.rename(path)  # whole or not at all, whatever is killed
-        return path.read_text().strip()
+    known = path.read_text().strip() if path.exists() else ""
+    if known and named in ("", known):
+        return known
+    data_dir.mkdir(parents=True, exist_ok=True)
+    made = named or uuid.uuid4().hex
+    path.write_text(made + "\n")  # the same file, which may be locked; one that a kill left empty is written again
+    return made
 
 
 def hold(data_dir: Path) -> int:

@@ -4,6 +4,7 @@ Faust's own settings keep the prefix `FAUST_`. `.env.example` lists every name w
 """
 
 import difflib
+import re
 import ssl
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from streamlens.watermark import Lines
 
 PREFIX = "STREAMLENS_"
 _SECRET_CHARACTERS = 16
+_MEMBER = r"[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +90,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Empty: the system's certificate authorities."""
     kafka_session_s: int = 10
     """How long a worker may be silent before the group gives its partitions to others."""
+    member_id: str = ""
+    """Of this worker alone in its group, and for ever; empty: one is made and kept in the data directory."""
     log_format: Literal["auto", "text", "json"] = "auto"
     """auto: people's lines on a terminal, JSON otherwise."""
 
@@ -169,10 +173,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if bool(getattr(self, field)) != with_sasl:
                 state = "is not set" if with_sasl else "is set"
                 raise BadSetting(f"{_variable(field)} {state}, and {PREFIX}KAFKA_SECURITY is {self.kafka_security}")
-        try:
-            ssl.create_default_context(cafile=self.kafka_ca_file)
-        except OSError as error:
-            raise BadSetting(f"{PREFIX}KAFKA_CA_FILE: {self.kafka_ca_file}: {error.strerror or error}") from None
+        if self.kafka_ca_file:
+            try:
+                ssl.create_default_context(cafile=self.kafka_ca_file)
+            except OSError as error:
+                raise BadSetting(f"{PREFIX}KAFKA_CA_FILE: {self.kafka_ca_file}: {error.strerror or error}") from None
+        if self.member_id and not re.fullmatch(_MEMBER, self.member_id):
+            raise BadSetting(
+                f"{PREFIX}MEMBER_ID must be lower-case letters, digits, and between them . and -, 100 at most"
+            )
 
     @property
     def kept_facets(self) -> tuple[str, ...]:

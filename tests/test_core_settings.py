@@ -34,6 +34,7 @@ def test_an_empty_variable_is_not_set() -> None:
         ({"STREAMLENS_OTLP_GRPC_PORT": "8080"}, "STREAMLENS_OTLP_GRPC_PORT: 8080 is HTTP_PORT too"),
         ({"STREAMLENS_LOG_SYNC": "never"}, "STREAMLENS_LOG_SYNC: "),
         ({"STREAMLENS_PARTITIONS": "0"}, "STREAMLENS_PARTITIONS must be between 1 and 256, not 0"),
+        ({"STREAMLENS_MEMBER_ID": "Pod_0"}, "STREAMLENS_MEMBER_ID must be lower-case letters"),
         ({"STREAMLENS_FACETS": "region,colour"}, "STREAMLENS_FACETS: there is no facet colour"),
         ({"STREAMLENS_MAX_MODELS": "0"}, "STREAMLENS_MAX_MODELS must be between 1"),
         ({"STREAMLENS_HASH_KEY": "hunter2"}, "STREAMLENS_HASH_KEY must have 16 characters or more, or none"),

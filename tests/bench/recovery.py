@@ -32,6 +32,7 @@ _LAST_COMMIT_S = 0.1
 async def recovery(ground: Ground, report: Report, options: Options) -> None:
     """Kill -9 at half of the drained rate; it is started again at once, on its disk and without it.
 
+    It has a name that outlives its disk; without one the group waits for the lost member, the session time of 10 s.
     The ids come from a backlog of few series, which drains sooner; the load has all of them, in the open windows.
     """
     rate = await measured_rate(ground, options, SERIES, 300_000) / 2
@@ -40,7 +41,7 @@ async def recovery(ground: Ground, report: Report, options: Options) -> None:
     print(f"filling {remembered:,} calls, {waiting:,} requests that wait", flush=True)
     await fill(ground.log, traffic, remembered)
     await _wait_for_ever(ground, waiting)
-    worker = await ground.worker()
+    worker = await ground.worker({"STREAMLENS_MEMBER_ID": "named"})
     try:
         await drain(worker, sent=traffic.sent, orphans=waiting)
         for run in range(options.runs):
