@@ -9,9 +9,17 @@ from checkpoint_changelog import Changelog
 from checkpoint_truth import MemoryStore
 from checkpoint_worker import Worker
 from streamlens.checkpoint import takeover as takeover_module
-from streamlens.checkpoint.frames import Epoch, Lineage, SnapshotPart, Takeover, parse
+from streamlens.checkpoint.frames import (
+    Epoch,
+    Lineage,
+    SnapshotPart,
+    Takeover,
+    parse,
+    snapshot_entries,
+    snapshot_record,
+)
 from streamlens.checkpoint.replay import LAST, META, OUTBOX, Meta, Replay, encode
-from streamlens.checkpoint.snapshot import RESTORING, Found, Restore, SnapshotFinder
+from streamlens.checkpoint.snapshot import RESTORING, Restore
 from streamlens.checkpoint.unit import Unit
 
 Patch = pytest.MonkeyPatch
@@ -39,8 +47,8 @@ def read_on_from_the_end_of_the_snapshot(patch: Patch) -> None:
 
     def skip(self: Restore, offset: int, record: bytes) -> None:
         feed(self, offset, record)
-        part = parse(offset, record)
-        if isinstance(part, SnapshotPart) and part.last:
+        if self.done:
+            self.held.clear()
             meta = Replay(self._store, lambda key: False)._meta
             self._store.write({META: encode(Meta(meta.generation, meta.epoch, offset + 1, meta.header))})
 
@@ -60,28 +68,27 @@ def generation_guessed_at_the_first_record(patch: Patch) -> None:
     patch.setattr(Lineage, "_feed", guess)
 
 
-def last_snapshot_even_if_void(patch: Patch) -> None:
-    feed = SnapshotFinder.feed
+def snapshots_of_what_is_gone_used(patch: Patch) -> None:
+    end = Restore._end
 
-    def take_the_last(self: SnapshotFinder, offset: int, record: bytes) -> None:
-        best, self.best, self._takeover = self.best, None, -1
-        feed(self, offset, record)
-        self.best = self.best or best
+    def whatever_it_says(self: Restore) -> None:
+        self._start = 0
+        end(self)
 
-    patch.setattr(SnapshotFinder, "feed", take_the_last)
+    patch.setattr(Restore, "_end", whatever_it_says)
 
 
 def incomplete_snapshots_used(patch: Patch) -> None:
-    feed = SnapshotFinder.feed
+    feed = Restore.feed
 
-    def take_what_is_there(self: SnapshotFinder, offset: int, record: bytes) -> None:
+    def take_what_is_there(self: Restore, offset: int, record: bytes) -> None:
+        part = parse(offset, record)
+        if isinstance(part, SnapshotPart):
+            version = (part.generation, part.epoch)
+            record = snapshot_record(version, part.number, META in dict(snapshot_entries(part)), snapshot_entries(part))
         feed(self, offset, record)
-        for version, (first, _) in self._begun.items():
-            if self.best is None or version > self.best.version:
-                self.best = Found(version, first, offset + 1)
 
-    patch.setattr(SnapshotFinder, "feed", take_what_is_there)
-    half_restored_stores_used(patch)
+    patch.setattr(Restore, "feed", take_what_is_there)
 
 
 def half_restored_stores_used(patch: Patch) -> None:

@@ -95,14 +95,15 @@ def a_snapshot_says_the_generation_in_force() -> None:
     end(world, W0000=[1], W0001=[2], W0002=[3], W0003=[4])
 
 
-@RULES.needed(sabotage.last_snapshot_even_if_void, "no usable snapshot")
-def a_snapshot_that_a_takeover_voids_is_not_used() -> None:
+@RULES.needed(sabotage.snapshots_of_what_is_gone_used, "recovered")
+def a_snapshot_of_what_is_gone_is_not_used() -> None:
     world = snapshotting(1, 12, 23, 34)
     epoch(world, "A", 1, until="snapshot")
     world.assign("B")
     world.run("B", "run")
-    epochs(world, "B", "cut")
-    world.run("A", "append", "fenced")
+    epochs(world, "B", "snapshot")
+    world.run("A", "append", "fenced")  # The first snapshot that is left once B has cut the head.
+    world.run("B", "cut")
     restart(world, "B", "wiped")
     end(world, W0000=[1], W0001=[2], W0002=[3], W0003=[4])
 
@@ -122,7 +123,7 @@ def a_half_restored_store_is_restored_again() -> None:
     epochs(world, "A", "cut")
     world.crash("A", "wiped")
     world.assign("A")
-    world.run("A", "replay", "replay")  # The mark, and the first part, which says where the store stands.
+    world.run("A", "replay")  # The mark, and the first part, which says where the store stands.
     restart(world, "A", "kept")
     world.drain()
 

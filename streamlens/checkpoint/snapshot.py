@@ -5,7 +5,6 @@ held as of its epoch, its position included: who restores it reads on from there
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import msgspec
 
@@ -53,60 +52,61 @@ class SnapshotWriter:
         return record
 
 
-class Found(NamedTuple):
-    """A complete snapshot: its parts are among the records [first, next)."""
+class Restore:
+    """Writes a snapshot into an empty store, while the changelog is read from its start on, once.
 
-    version: Version
-    first: int
-    next: int
+    It is the first complete one that says to read on at `start` or after, since what was before is gone. A part that
+    came after a later takeover is void; where that takeover is gone too, the higher (generation, epoch) counts.
+    """
 
-
-class SnapshotFinder:
-    """Finds the complete snapshot of the highest (generation, epoch) that no takeover voids."""
-
-    def __init__(self) -> None:
-        self.best: Found | None = None
+    def __init__(self, store: Store, start: int) -> None:
+        self.done = False
+        self.held: list[tuple[int, bytes]] = []
+        """(offset, record) of what is no snapshot, once `done` from where to read on: epochs between the parts."""
+        self.next = start
+        """The offset to be fed next."""
+        self._store = store
+        self._start = start
         self._takeover = -1
-        self._begun: dict[Version, tuple[int, int]] = {}
+        self._version: Version = (-1, 0)
+        self._number = self._bytes = 0
 
     def feed(self, offset: int, record: bytes) -> None:
-        """Take the next record, from the log's start on."""
+        """Take the next record. The last part of the snapshot completes the store."""
+        self.next = offset + 1
         part = parse(offset, record)
-        if isinstance(part, Takeover):
-            self._takeover = offset
-        if not isinstance(part, SnapshotPart) or part.generation < self._takeover:
+        if not isinstance(part, SnapshotPart):
+            self.held.append((offset, record))
+            if isinstance(part, Takeover):
+                self._takeover = offset
+            return
+        if part.generation < self._takeover:
             return  # A part that came after a later takeover is void.
         version = (part.generation, part.epoch)
-        first, number = (offset, 0) if part.number == 1 else self._begun.pop(version, (0, -1))
-        if part.number != number + 1:
+        if part.number == 1 and version > self._version:
+            self._begin(version)
+        elif version != self._version or part.number != self._number + 1:
             return
-        if not part.last:
-            self._begun[version] = (first, part.number)
-        elif self.best is None or version > self.best.version:
-            self.best = Found(version, first, offset + 1)
-
-
-class Restore:
-    """Writes a found snapshot into an empty store."""
-
-    def __init__(self, store: Store, found: Found) -> None:
-        self._store = store
-        self._found = found
-        self._bytes = 0
-        store.write({RESTORING: b""})
-
-    def feed(self, offset: int, record: bytes) -> None:
-        """Take the next record of [first, next). The last one completes the store."""
-        part = parse(offset, record)
-        if not isinstance(part, SnapshotPart) or (part.generation, part.epoch) != self._found.version:
-            return
+        self._number = part.number
         self._bytes += len(record)
         self._store.write(dict(snapshot_entries(part)))
         if part.last:
-            self._store.write({RESTORING: None, META: self._meta()})
+            self._end()
 
-    def _meta(self) -> bytes:
-        """The snapshot can't say how large it is, nor that it stands for all deltas before it."""
+    def _begin(self, version: Version) -> None:
+        if self._number:
+            self._store.clear()
+        self._version, self._bytes = version, 0
+        self._store.write({RESTORING: b""})
+
+    def _end(self) -> None:
         raw = self._store.get(META)
         assert raw is not None, "every store says where it stands, once it was written"
-        return encode(msgspec.structs.replace(decode_meta(raw), delta_bytes=0, snapshot_bytes=self._bytes))
+        meta = decode_meta(raw)
+        if meta.position < self._start:
+            return
+        # The snapshot can't say how large it is, nor that it stands for all deltas before it.
+        meta = msgspec.structs.replace(meta, delta_bytes=0, snapshot_bytes=self._bytes)
+        self._store.write({RESTORING: None, META: encode(meta)})
+        self.held = [each for each in self.held if each[0] >= meta.position]
+        self.done = True

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from streamlens.checkpoint.frames import is_takeover, takeover_record
 from streamlens.checkpoint.replay import Replay
-from streamlens.checkpoint.snapshot import RESTORING, Restore, SnapshotFinder
+from streamlens.checkpoint.snapshot import RESTORING, Restore
 from streamlens.checkpoint.store import Store
 from streamlens.checkpoint.unit import Unit
 from streamlens.errors import Damaged, Unavailable
@@ -48,18 +48,22 @@ async def catch_up(log: Log, tp: TP, store: Store, new_replay: Callable[[], Repl
         store.clear()
     try:
         replay = new_replay()
-        if replay.position < start:
+        position = replay.position
+        if position < start:
             store.clear()
-            await _restore(log, tp, store, start, takeover)
-            replay = new_replay()
-            if replay.position < start:  # No snapshot, or an old one: what follows it is gone.
+            restore = Restore(store, start)
+            await _restore(log, tp, restore, takeover)
+            if not restore.done:
                 if await _taken_since(log, tp, takeover):
                     return None
                 raise Damaged(
                     f"{tp.topic} partition {tp.partition} begins at {start} and holds no usable snapshot: what was"
                     " counted before is lost, and to start empty would miscount"
                 )
-        async for offset, record in _records(log, tp, replay.position, takeover):
+            replay, position = new_replay(), restore.next
+            for offset, record in restore.held:
+                replay.feed(offset, record)
+        async for offset, record in _records(log, tp, position, takeover):
             replay.feed(offset, record)
     except Damaged:
         if await _start(log, tp) > start:
@@ -72,16 +76,12 @@ async def _start(log: Log, tp: TP) -> int:
     return (await log.offsets([tp]))[tp][0]
 
 
-async def _restore(log: Log, tp: TP, store: Store, start: int, takeover: int) -> None:
-    """Fill an empty store from the snapshot to be used, if there is one in [start, takeover)."""
-    finder = SnapshotFinder()
-    async for offset, record in _records(log, tp, start, takeover):
-        finder.feed(offset, record)
-    if finder.best is None:
-        return
-    restore = Restore(store, finder.best)
-    async for offset, record in _records(log, tp, finder.best.first, finder.best.next):
+async def _restore(log: Log, tp: TP, restore: Restore, takeover: int) -> None:
+    """Feed what is before the takeover, until the store is restored."""
+    async for offset, record in _records(log, tp, restore.next, takeover):
         restore.feed(offset, record)
+        if restore.done:
+            return
 
 
 async def _taken_since(log: Log, tp: TP, takeover: int) -> bool:

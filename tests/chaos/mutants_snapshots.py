@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from streamlens.checkpoint.frames import SnapshotPart, parse
 from streamlens.checkpoint.replay import META, decode_meta, encode
 from streamlens.checkpoint.snapshot import Restore
 from streamlens.checkpoint.store import RocksStore
@@ -17,8 +16,8 @@ def read_on_from_the_end_of_the_snapshot() -> None:
 
     def skip(self: Restore, offset: int, record: bytes) -> None:
         feed(self, offset, record)
-        part = parse(offset, record)
-        if isinstance(part, SnapshotPart) and part.last and (raw := self._store.get(META)) is not None:
+        if self.done and (raw := self._store.get(META)) is not None:
+            self.held.clear()
             self._store.write({META: encode(msgspec.structs.replace(decode_meta(raw), position=offset + 1))})
 
     Restore.feed = skip  # type: ignore[method-assign]
