@@ -39,25 +39,25 @@ async def test_an_epoch_lasts_longer_far_behind(behind: list[bool], counted: lis
     assert counted == [MAX_PENDING] or intervals * 0.01 * 0.9 <= loop.time() - began
 
 
-async def test_the_first_epochs_after_a_takeover_are_short_also_far_behind() -> None:
-    pace, loop, asked = Pace(), asyncio.get_running_loop(), 0
+@pytest.mark.parametrize(
+    ("behind", "short"),
+    [pytest.param(False, 5, id="some"), pytest.param(True, 1, id="far behind one: the others would write rows again")],
+)
+async def test_the_first_epochs_after_a_takeover_are_short(
+    behind: bool, short: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pace, waited = Pace(), list[float]()
 
-    def is_behind() -> bool:
-        nonlocal asked
-        asked += 1
-        loop.call_soon(pace.counted, 1)
-        return True
-
-    async def intervals() -> int:
-        """How many passed in one epoch."""
-        nonlocal asked
-        asked = 0
+    async def within(event: asyncio.Event, seconds: float) -> bool:
+        waited.append(seconds)
         pace.counted(1)
-        await asyncio.wait_for(pace.end(0.01, is_behind), _SOON_S)
-        return asked
+        return event.is_set()
 
+    monkeypatch.setattr(pace_module, "_within", within)
     pace.taken_over()
-    assert [await intervals() for _ in range(6)] == [1, 1, 1, 1, 1, 8]
+    for _ in range(6):
+        await pace.end(0.5, lambda: behind)
+    assert waited[: short + 1] == [0.1] * short + [0.5]
 
 
 async def test_a_stage_that_follows_another_ends_its_epoch_after_what_has_come() -> None:

@@ -11,7 +11,8 @@ MAX_PENDING_BYTES = 8 << 20
 """Where records hold many rows, epochs are bounded by their bytes: they are held in memory several times over."""
 
 _SHORT_EPOCHS = 5
-"""So many epochs after a takeover are as many times shorter: what waited meanwhile is seen soon."""
+"""So many epochs after a takeover are as many times shorter: what waited meanwhile is seen soon. Far behind only the
+first is: rows that change all the time would be written in each."""
 
 LATE_MS = 5_000
 """Rows of events that have waited so long may wait for the rest of them."""
@@ -61,6 +62,8 @@ class Pace:
     async def end(self, interval_s: float, is_behind: Callable[[], bool]) -> None:
         """Wait until the epoch is to end; it may be a longer one while `is_behind` and more and more is counted."""
         intervals = _INTERVALS_BEHIND
+        if 0 < self._short < _SHORT_EPOCHS and is_behind():
+            self._short = 0
         if self._short:
             self._short -= 1
             interval_s, intervals = interval_s / _SHORT_EPOCHS, 1
