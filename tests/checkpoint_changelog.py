@@ -32,7 +32,7 @@ class Changelog:
         await _step("look")
         return dict.fromkeys(tps, (self.start(), len(self._world.log)))
 
-    async def read(self, tp: TP, offset: int) -> Run:
+    async def read(self, tp: TP, offset: int, max_bytes: int) -> Run:
         if not await self.written():
             await _step("read")
         first = self.readable(offset)

@@ -15,6 +15,8 @@ from streamlens.errors import Damaged, Unavailable
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record
 
 _RETRY_S = 0.2
+_READ_BYTES = 4 << 20
+"""Of one read: what a broker keeps in one batch is unpacked whole, however little of it is taken."""
 
 
 async def take_over(
@@ -103,7 +105,7 @@ async def read_gap(log: Log, tp: TP, gap: range) -> list[bytes] | None:
 async def _records(log: Log, tp: TP, position: int, end: int) -> AsyncIterator[tuple[int, bytes]]:
     """(offset, record) of the offsets [position, end)."""
     while position < end:
-        run = await log.read(tp, position)
+        run = await log.read(tp, position, _READ_BYTES)
         for offset, record in enumerate(run.values, run.first):
             if offset < end:
                 yield offset, record
