@@ -4,10 +4,10 @@ import asyncio
 import heapq
 import time
 
-from bench.traffic import Traffic
+from bench.traffic import MadeCall, Traffic
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record, TopicSpec
 from streamlens.partitioner import partition_of
-from streamlens.topics import INPUTS, METRICS, PARTIALS, REQUESTS, RESPONSES
+from streamlens.topics import CALLS, INPUTS, METRICS, PARTIALS, REQUESTS, RESPONSES
 
 PARTITIONS = 8
 SPAN_US = 600_000_000
@@ -42,6 +42,29 @@ async def fill(log: Log, traffic: Traffic, calls: int) -> None:
         await asyncio.sleep(0)
     if under_way is not None:
         await under_way
+
+
+async def fill_whole(log: Log, traffic: Traffic, calls: int) -> None:
+    """Append `calls` calls of one event each, spread evenly over `SPAN_US`, however slowly; few are in memory."""
+    await log.create_topics([TopicSpec(topic, PARTITIONS, _KEPT_MS) for topic in INPUTS])
+    begin_us = time.time_ns() // 1000 - SPAN_US
+    under_way: asyncio.Task[None] | None = None
+    for first in range(0, calls, _CALLS):
+        batches: dict[TP, list[Record]] = {}
+        for n in range(first, min(first + _CALLS, calls)):
+            call = traffic.call(begin_us + n * SPAN_US // calls)
+            put(batches, CALLS, call.key, whole(call))
+        if under_way is not None:
+            await under_way
+        under_way = asyncio.create_task(append(log, batches))
+        await asyncio.sleep(0)
+    if under_way is not None:
+        await under_way
+
+
+def whole(call: MadeCall) -> bytes:
+    """A call as one event."""
+    return call.request[:-1] + b"," + call.response[call.response.index(b'"latency_ms"') :]
 
 
 async def append(log: Log, batches: dict[TP, list[Record]]) -> None:
