@@ -15,7 +15,7 @@ from streamlens.checkpoint.snapshot import RESTORING, SnapshotWriter
 from streamlens.checkpoint.store import RocksStore
 from streamlens.errors import Damaged, Unavailable
 from streamlens.locallog.local import LocalLog
-from streamlens.log import TP, Record
+from streamlens.log import TP, Record, Run
 
 CHANGELOG = TP("pending-changelog", 0)
 CALLS = 30
@@ -88,6 +88,27 @@ async def test_recovery_after_the_head_was_cut(tmp_path: Path, disk: str) -> Non
         "aggregated": 5 + 3 * CALLS,
         "duplicate": 3,
     }
+    await pipeline.close()
+
+
+async def test_a_restore_reads_on_and_never_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await count(pipeline, 0, 3 * CALLS)
+    assert pipeline.log.start_offset(CHANGELOG) > 0
+    await pipeline.close()
+    (tmp_path / "pending").rename(tmp_path / "gone")
+    read, positions = LocalLog.read, list[int]()
+
+    async def noted(self: LocalLog, tp: TP, offset: int, max_bytes: int = 1 << 20) -> Run:
+        if tp == CHANGELOG:
+            positions.append(offset)
+        return await read(self, tp, offset, max_bytes)
+
+    monkeypatch.setattr(LocalLog, "read", noted)
+    await pipeline.open()
+    assert len(positions) > 1
+    assert positions == sorted(set(positions))
+    exact(pipeline, 3 * CALLS)
     await pipeline.close()
 
 
