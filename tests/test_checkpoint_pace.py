@@ -65,12 +65,29 @@ async def test_a_stage_that_follows_another_ends_its_epoch_after_what_has_come()
     came = loop.call_later(0.1, pace.counted, 1)
     await asyncio.wait_for(pace.end(0.09, lambda: False), _SOON_S)
     assert loop.time() >= came.when() + pace_module._BURST_S * 0.9
+    pace.ended()
     pace.counted(1)
     began = loop.time()
-    await asyncio.wait_for(pace.end(0.01, lambda: False), _SOON_S)
-    assert loop.time() - began >= 0.009, "something is there already"
+    await asyncio.wait_for(pace.end(1.0, lambda: False), _SOON_S)
+    assert loop.time() - began >= 0.5 * 0.9, "half an interval between two epochs at least"
     pace.ended()
     await asyncio.wait_for(pace.end(0.01, lambda: False), _SOON_S)  # nothing comes
+
+
+async def test_an_epoch_in_which_nothing_came_does_not_put_off_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    pace, waits = Pace(follows=True), list[float]()
+    monkeypatch.setattr(pace_module, "_within", lambda event, seconds: _waited(waits, seconds))
+    pace._ended_s -= 3600
+    await pace.end(60, lambda: False)
+    pace.ended()
+    pace.counted(1)
+    await pace.end(60, lambda: False)
+    assert waits[0] == waits[2] == 120
+    assert 0 < waits[3] <= pace_module._BURST_S
+
+
+async def _waited(waits: list[float], seconds: float) -> None:
+    waits.append(seconds)
 
 
 async def test_a_full_epoch_ends_at_once_and_agents_wait_until_it_has() -> None:

@@ -1,6 +1,7 @@
 """When an epoch ends: after an interval, a longer one far behind, shorter ones after a takeover, at once when full."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -20,7 +21,7 @@ LATE_MS = 5_000
 _INTERVALS_BEHIND = 8
 """Far behind an epoch is longer, up to this: rows that change all the time are written less often."""
 
-_BURST_S = 0.1
+_BURST_S = 0.05
 """So long after the first of them the partials of an epoch of stage one are all there."""
 
 
@@ -34,6 +35,7 @@ class Pace:
         self._follows = follows
         self._pending, self._came = 0, asyncio.Event()
         self._short = 0
+        self._ended_s = self._came_s = time.monotonic()
         self._room, self._full = asyncio.Event(), asyncio.Event()
         self._room.set()
 
@@ -43,6 +45,8 @@ class Pace:
 
     def counted(self, more: int) -> None:
         """So many more records, or bytes, are in this epoch."""
+        if not self._pending:
+            self._came_s = time.monotonic()
         self._came.set()
         self._pending += more
         if self._pending >= self._max_pending:
@@ -55,32 +59,37 @@ class Pace:
 
     def ended(self) -> None:
         """A new epoch begins."""
+        if self._pending:
+            self._ended_s = time.monotonic()
         self._pending = 0
+        self._came.clear()
         self._full.clear()
         self._room.set()
 
     async def end(self, interval_s: float, is_behind: Callable[[], bool]) -> None:
-        """Wait until the epoch is to end; it may be a longer one while `is_behind` and more and more is counted."""
+        """Wait until the epoch is to end: after an interval, or when a burst is there, half an interval after the last
+        one. It may be a longer one while `is_behind` and more and more is counted."""
         intervals = _INTERVALS_BEHIND
         if 0 < self._short < _SHORT_EPOCHS and is_behind():
             self._short = 0
         if self._short:
             self._short -= 1
             interval_s, intervals = interval_s / _SHORT_EPOCHS, 1
+        left_s = interval_s
+        if self._follows:
+            await _within(self._came, 2 * interval_s)
+            left_s = max(self._ended_s + interval_s / 2, self._came_s + _BURST_S) - time.monotonic()
         for _ in range(intervals):
-            await _within(self._full, interval_s)
+            await _within(self._full, left_s)
             came = self._came.is_set()
             self._came.clear()
             if self._full.is_set() or not came or not is_behind():
                 break
-        if self._follows and not came and await _within(self._came, interval_s):
-            await _within(self._full, _BURST_S)
-            self._came.clear()
+            left_s = interval_s
 
 
-async def _within(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for an event, no longer than that; whether it is set."""
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, no longer than that."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await event.wait()
-    return event.is_set()
