@@ -83,9 +83,11 @@ class Worker:
             self.drop(unit, frame)
             yield "fenced"
             return
+        outputs = [(key, frame.version, frame.changes[key]) for key in frame.outputs]
+        yield from self.publish(unit, outputs[: self.world.published_before])
         unit.write(frame)
         yield "write"
-        yield from self.publish(unit, [(key, frame.version, frame.changes[key]) for key in frame.outputs])
+        yield from self.publish(unit, outputs[self.world.published_before :])
         unit.published()
         self.world.committed = frame.header.offsets
         yield "commit"

@@ -20,6 +20,7 @@ class World:
     """One partition of a stage. `lagging`: outputs also go to Postgres, which may be down. Steps are by worker name.
 
     `run_records`: how many records of the changelog a read brings at most. Below `head` there are none any more.
+    `published_before`: how many outputs of an epoch are published before its store is written; the others after it.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class World:
         part_bytes: int = 1_000_000,
         snapshot_min_bytes: int = 1 << 40,
         run_records: int = 1,
+        published_before: int = 0,
     ) -> None:
         self.sources = sources
         self.lateness = lateness
@@ -38,6 +40,7 @@ class World:
         self.part_bytes = part_bytes
         self.snapshot_min_bytes = snapshot_min_bytes
         self.run_records = run_records
+        self.published_before = published_before
         self.log: list[bytes] = []
         self.head = 0
         self.truth = Truth()

@@ -132,6 +132,7 @@ def test_whatever_happens_each_event_is_counted_once(
         st.sampled_from([1_000_000, 40]),
         st.sampled_from([1, 1, 1_000_000]),
         st.sampled_from([1, 4]),
+        st.sampled_from([0, 1, 1_000]),
         SCRIPT,
     )
     def run(
@@ -139,6 +140,7 @@ def test_whatever_happens_each_event_is_counted_once(
         part_bytes: int,
         snapshot_min_bytes: int,
         run_records: int,
+        published_before: int,
         actions: list[Action],
     ) -> None:
         world = World(
@@ -148,6 +150,7 @@ def test_whatever_happens_each_event_is_counted_once(
             part_bytes=part_bytes,
             snapshot_min_bytes=snapshot_min_bytes,
             run_records=run_records,
+            published_before=published_before,
         )
         play(world, actions)
 

@@ -12,7 +12,7 @@ from streamlens.checkpoint.frames import takeover_record
 from streamlens.errors import Damaged, Unavailable
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, UNKNOWN_OFFSET, Record, Run
-from streamlens.topics import CALLS
+from streamlens.topics import CALLS, METRICS
 
 CHANGELOG = "pending-changelog"
 
@@ -142,6 +142,33 @@ async def test_rows_of_a_partition_that_was_taken_over_again_do_not_wait_for_tra
     lossy.topic, lossy.times = "windows-changelog", 1  # written, but who knows: recovered as the last epoch
     await pipeline.windows.tick()
     assert woken[-1] == 6, "the row, its ledger entry, the call itself and three warnings"
+    await pipeline.close()
+
+
+async def test_stores_and_postgres_do_not_wait_for_the_topics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await pipeline.send("call", 1)
+    await pipeline.consume(pipeline.join)
+    await pipeline.join.tick()
+    await pipeline.consume(pipeline.windows)
+    append, asked, answer, woken = pipeline.log.append, asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(batches: Mapping[TP, Sequence[Record]]) -> dict[TP, int]:
+        if any(tp.topic == METRICS for tp in batches):
+            asked.set()
+            await answer.wait()
+        return await append(batches)
+
+    monkeypatch.setattr(pipeline.log, "append", slow)
+    pipeline.windows.on_checkpoint = woken.set
+    tick = asyncio.create_task(pipeline.windows.tick())
+    await asyncio.wait_for(asyncio.gather(asked.wait(), woken.wait()), 10)
+    assert pipeline.outbox.backlog == 6
+    await pipeline.outbox.drain()
+    assert pipeline.calls() == {("acme", 0): 1}
+    assert not tick.done()
+    answer.set()
+    await tick
     await pipeline.close()
 
 

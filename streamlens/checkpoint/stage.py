@@ -1,7 +1,7 @@
 """All units of one stage in this process: takes partitions over, hands runs to their units, ticks the checkpoint.
 
-The order of I/O around the steps of `Unit` is here: append to the changelog, fence, write the store, publish. One tick
-serves all units, so there is one produce request per half second and not one per partition.
+The order of I/O around the steps of `Unit` is here: append to the changelog, fence, then write the store and publish
+side by side. One tick serves all units, so there is one produce request per half second and not one per partition.
 """
 
 import asyncio
@@ -235,13 +235,19 @@ class Stage:
             if await self._appends.is_fenced(p, self.units[p], frame.records, bases[p]):
                 self._lose(p)
                 del frames[p]
-        for p, frame in frames.items():
-            self.units[p].write(frame)
-        await self._appends.publish((self.units[p], frame.version, frame.published) for p, frame in frames.items())
+        outputs = [(self.units[p], frame.version, frame.published) for p, frame in frames.items()]
+        await asyncio.gather(self._appends.publish(outputs), self._write(frames))
         for p, frame in frames.items():
             self.units[p].published()
             self._counted(p, frame.header.offsets)
         await self._snapshot(frames)
+
+    async def _write(self, frames: Mapping[int, Frame]) -> None:
+        """Write the stores, one after the other, so that others get a turn; then the lagging sink can begin."""
+        for p, frame in frames.items():
+            self.units[p].write(frame)
+            await asyncio.sleep(0)
+        self.on_checkpoint()
 
     def _freeze(self, ends: Mapping[TP, int]) -> dict[int, Frame]:
         now_us, frames = self._clock_us(), {}
