@@ -43,10 +43,9 @@ class _Upsert:
                 {", ".join(f"{name} = excluded.{name}" for name in self.columns)}, updated_at = now()
             where excluded.version > {table}.version"""
 
-    async def run(self, connection: asyncpg.Connection, rows: Iterable[Row]) -> None:
+    async def copy(self, connection: asyncpg.Connection, rows: Iterable[Row]) -> None:
         records = _in_turns(map(self.record, rows))
         await connection.copy_records_to_table(self.incoming, records=records, columns=self.columns)
-        await connection.execute(self.put)
 
 
 _UPSERTS = {kind: _Upsert(table) for kind, table in TABLES.items()}
@@ -104,9 +103,10 @@ class PostgresStore:
         for row in given:
             rows.setdefault(type(row), []).append(row)
         async with connection.transaction():
-            for kind, upsert in _UPSERTS.items():
-                if kind in rows:
-                    await upsert.run(connection, rows[kind])
+            upserts = {upsert: rows[kind] for kind, upsert in _UPSERTS.items() if kind in rows}
+            for upsert, of_kind in upserts.items():
+                await upsert.copy(connection, of_kind)
+            await connection.execute(";".join(upsert.put for upsert in upserts))
 
     async def _connection(self) -> asyncpg.Connection:
         if self._writer is None or self._writer.is_closed():
