@@ -162,6 +162,7 @@ def _on_kafka(settings: Settings) -> dict[str, Any]:
         "broker_heartbeat_interval": settings.kafka_session_s / 10,
         "broker_request_timeout": max(30, settings.kafka_session_s),
         "broker_max_poll_records": 32,  # counts runs
+        "ConsumerScheduler": "streamlens.transports.kafka:PartialsFirst",
         "consumer_auto_offset_reset": "none",  # positions come from the units' state
         "consumer_group_instance_id": member,
         "canonical_url": f"http://{member}.worker",  # must not change for a static member: without the port

@@ -17,7 +17,8 @@ from streamlens.kafka.log import KafkaLog
 from streamlens.kafka.records import MAX_RECORDS
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Log, Record, Run, TopicSpec
-from streamlens.topics import REQUESTS, RESPONSES
+from streamlens.topics import PARTIALS, REQUESTS, RESPONSES
+from streamlens.transports.kafka import PartialsFirst
 from streamlens.transports.local import Consumer
 
 LARGE, SMALL, ROUND, ROUNDS = 2_000, 20, 250, 40
@@ -110,6 +111,12 @@ async def test_few_records_come_together(log: KafkaLog, consumer: RunConsumer, m
     for number in range(20):
         await log.append({tp: [Record(None, b"%d" % number)]})
     assert len(await reading) <= 4
+
+
+def test_what_stage_one_has_sent_is_not_behind_what_it_has_still_to_count() -> None:
+    runs = {TP(topic, partition): [Run(0, 1, [b""])] * 2 for partition in (0, 1) for topic in (REQUESTS, PARTIALS)}
+    order = [tp for tp, _ in PartialsFirst().iterate(runs)]
+    assert order == [TP(topic, partition) for topic in (PARTIALS, REQUESTS) for partition in (0, 1, 0, 1)]
 
 
 async def test_the_local_logs_inputs_come_side_by_side(tmp_path: Path) -> None:

@@ -1,19 +1,21 @@
 """Faust's Kafka transport, with runs of records as single messages and offsets that come from the units' state."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.transport.drivers import aiokafka as driver
+from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import ConsumerMessage
 
 from streamlens.errors import Unavailable
 from streamlens.kafka.connection import is_closed
 from streamlens.kafka.consumer import RunConsumer
 from streamlens.log import TP, Run
+from streamlens.topics import PARTIALS
 from streamlens.transports.producer import Producer
 
 logger = structlog.get_logger()
@@ -56,6 +58,16 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
             if not is_closed(error):
                 raise
             raise KafkaConnectionError(str(error)) from error
+
+
+class PartialsFirst(DefaultSchedulingStrategy):  # type: ignore[misc]  # faust's classes are untyped
+    """Of what was fetched together, what stage one has sent goes before what it has still to count: rows wait for it,
+    and it is little."""
+
+    def iterate(self, records: Mapping[TP, list[Run]]) -> Iterator[tuple[TP, Run]]:
+        topics = self.map_from_records(records)
+        yield from topics.pop(PARTIALS, ())
+        yield from self.records_iterator(topics)
 
 
 class Consumer(driver.Consumer):  # type: ignore[misc]  # faust's classes are untyped
