@@ -24,6 +24,9 @@ _INTERVALS_BEHIND = 8
 _BURST_S = 0.05
 """So long after the first of them the partials of an epoch of stage one are all there."""
 
+_PAUSE = 0.8
+"""Of an interval: the least time between two epochs of a stage that follows. Bursts of several workers share one."""
+
 
 class Pace:
     """Of one stage, whose epochs have `max_pending` records at most (or bytes, if that is counted), or a run more."""
@@ -67,8 +70,10 @@ class Pace:
         self._room.set()
 
     async def end(self, interval_s: float, is_behind: Callable[[], bool]) -> None:
-        """Wait until the epoch is to end: after an interval, or when a burst is there, half an interval after the last
-        one. It may be a longer one while `is_behind` and more and more is counted."""
+        """Wait until the epoch is to end: after an interval, or when a burst is there.
+
+        It may be a longer one while `is_behind` and more and more is counted.
+        """
         intervals = _INTERVALS_BEHIND
         if 0 < self._short < _SHORT_EPOCHS and is_behind():
             self._short = 0
@@ -78,7 +83,7 @@ class Pace:
         left_s = interval_s
         if self._follows:
             await _within(self._came, 2 * interval_s)
-            left_s = max(self._ended_s + interval_s / 2, self._came_s + _BURST_S) - time.monotonic()
+            left_s = max(self._ended_s + _PAUSE * interval_s, self._came_s + _BURST_S) - time.monotonic()
         for _ in range(intervals):
             await _within(self._full, left_s)
             came = self._came.is_set()
