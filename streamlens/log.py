@@ -1,7 +1,7 @@
 """The log that everything stands on: topics of partitions of records with offsets.
 
 `Log` is the seam between StreamLens and its broker. The local log and Kafka both provide it, one contract suite
-(`tests/log_contract.py`) runs on each, and everything above is the same code.
+(`tests/log_contract.py`) runs on each, and everything above is the same code. `Member` is who reads it for a group.
 """
 
 from collections.abc import Mapping, Sequence
@@ -85,3 +85,19 @@ class Log(Protocol):
 
     async def committed(self, group: str) -> dict[TP, int]:
         """The offsets stored by `commit`."""
+
+
+class Member(Protocol):
+    """The consumer of this process, as a stage needs it."""
+
+    def seek_now(self, tp: TP, offset: int) -> None:
+        """Read a source partition on from an offset."""
+
+    async def commit_hint(self, offsets: Mapping[TP, int]) -> None:
+        """Store offsets for lag tools. What goes wrong does not matter."""
+
+    async def still_mine(self, offsets: Mapping[TP, int]) -> bool:
+        """Ask the group whether it still gives these partitions to this process, by committing these offsets.
+
+        After False the group calls: it takes them away, or gives them anew. Raises `Unavailable` when it is silent.
+        """

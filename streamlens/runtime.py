@@ -17,12 +17,12 @@ import structlog
 
 from streamlens.brokers import Broker, open_log
 from streamlens.checkpoint.appends import StageLogic
-from streamlens.checkpoint.stage import Member, Stage
+from streamlens.checkpoint.stage import Stage
 from streamlens.checkpoint.store import RocksStore, Shared
 from streamlens.errors import BadSetting, StreamLensError, Unavailable
 from streamlens.keys import Keys
 from streamlens.letterindex import LetterIndex
-from streamlens.log import TP, TopicSpec
+from streamlens.log import TP, Member, TopicSpec
 from streamlens.metrics import CHECKPOINT_AGE, CONSUMER_LAG, WATERMARK_LAG
 from streamlens.outbox import Outbox
 from streamlens.postgres.database import Database

@@ -7,7 +7,6 @@ side by side. One tick serves all units, so there is one produce request per hal
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import structlog
 
@@ -18,28 +17,12 @@ from streamlens.checkpoint.store import Store
 from streamlens.checkpoint.takeover import check_sources, take_over
 from streamlens.checkpoint.unit import SNAPSHOT_MIN_BYTES, Frame, Unit
 from streamlens.errors import Unavailable
-from streamlens.log import TP, Log, Run
+from streamlens.log import TP, Log, Member, Run
 from streamlens.metrics import CHECKPOINT_SECONDS, RECOVERY_SECONDS
 
 logger = structlog.get_logger()
 
 _RETRY_S = 0.2
-
-
-class Member(Protocol):
-    """The consumer of this process, as a stage needs it."""
-
-    def seek_now(self, tp: TP, offset: int) -> None:
-        """Read a source partition on from an offset."""
-
-    async def commit_hint(self, offsets: Mapping[TP, int]) -> None:
-        """Store offsets for lag tools. What goes wrong does not matter."""
-
-    async def still_mine(self, offsets: Mapping[TP, int]) -> bool:
-        """Ask the group whether it still gives these partitions to this process, by committing these offsets.
-
-        After False the group calls: it takes them away, or gives them anew. Raises `Unavailable` when it is silent.
-        """
 
 
 class Stage:
