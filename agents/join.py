@@ -21,6 +21,7 @@ from streamlens.observations import AppLog, Observation, SystemMetric
 from streamlens.options import JoinOptions
 from streamlens.runtime import clock_us
 from streamlens.topics import CLOSED_KEY, DEAD_LETTERS, SOURCES, decode_closed, encode_closed, packed
+from streamlens.turns import idle
 from streamlens.watermark import Watermark
 from tables import ledger, letters
 from tables.calls import Calls
@@ -279,6 +280,7 @@ stage = app.stage("pending", tuple(SOURCES), lambda partition: Join(partition, o
 
 @app.agent(app.topic(*SOURCES, value_serializer="raw", value_type=bytes, acks=False))
 async def join(stream: Any) -> None:
-    """Count what applications sent."""
+    """Count what applications sent, when nobody waits for an answer."""
     async for event in stream.events():
+        await idle(lambda: sum(stage.lag().values()))
         await stage.process(event.message.tp, event.value)
