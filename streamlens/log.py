@@ -4,7 +4,7 @@
 (`tests/log_contract.py`) runs on each, and everything above is the same code. `Member` is who reads it for a group.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -38,6 +38,14 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     def after(self, offset: int) -> "Run":
         """The part of this run from `offset` on. Only for runs without skipped offsets below `offset`."""
         return Run(offset, self.next, self.values[offset - self.first :], self.appended_ms)
+
+    def pieces(self, records: int) -> Iterator["Run"]:
+        """The same in runs of so many records at most. Offsets without a record stand at the end of a run."""
+        first, values = self.first, self.values
+        while len(values) > records:
+            yield Run(first, first + records, values[:records], self.appended_ms)
+            first, values = first + records, values[records:]
+        yield Run(first, self.next, values, self.appended_ms)
 
 
 FEW_RECORDS = 1_000
