@@ -15,8 +15,26 @@ _IDLE_TURNS = 3
 """So many in a row: a request that goes from one task to the next may have nothing to do in between."""
 
 
+_waiting = 0
+
+
+def came() -> None:
+    """A client waits until what it has sent is durable."""
+    global _waiting
+    _waiting += 1
+
+
+def went() -> None:
+    """It does not wait any more."""
+    global _waiting
+    _waiting -= 1
+
+
 async def idle(lag: Callable[[], int], clock_s: Callable[[], float] = perf_counter) -> None:
-    """Wait until the event loop has nothing else to do, `_MOST_S` at most, or until `lag()` is above `MAX_LAG`."""
+    """While clients wait, wait until the event loop has nothing else to do: `_MOST_S` at most, and not when `lag()` is
+    above `MAX_LAG`."""
+    if not _waiting:
+        return
     now = clock_s()
     until, left = now + _MOST_S, _IDLE_TURNS
     while left and now < until:

@@ -10,6 +10,7 @@ import pytest
 import agents.join
 from streamlens.log import TP, Run
 from streamlens.turns import MAX_LAG, idle
+from web.body import room
 
 _BUSY, _IDLE = 0.01, 0.0001
 """Seconds that a turn of the loop takes."""
@@ -36,7 +37,12 @@ async def test_a_run_waits_until_the_loop_is_idle(turns: list[float], lag: int, 
 
     times = clock()
     await idle(lambda: lag, lambda: next(times))
+    assert seen == 0, "nobody has sent anything"
+    with room(1):
+        await idle(lambda: lag, lambda: next(times))
     assert seen == waited
+    await idle(lambda: lag, lambda: next(times))
+    assert seen == waited, "nobody waits any more"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import cramjam
 from aiohttp import StreamReader, web
 
 from streamlens.errors import Unavailable
+from streamlens.turns import came, went
 from web.problem import Problem
 
 READ_TIMEOUT_S = 60
@@ -46,10 +47,12 @@ class room:
         if _in_flight + self._size > IN_FLIGHT_BYTES:
             raise Unavailable("too many large bodies at once")
         _in_flight += self._size
+        came()
 
     def __exit__(self, *_: object) -> None:
         global _in_flight
         _in_flight -= self._size
+        went()
 
 
 class body_of:
