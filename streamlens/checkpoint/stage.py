@@ -145,7 +145,6 @@ class Stage:
 
     async def process(self, tp: TP, run: Run) -> None:
         """Count one run. Waits while a checkpoint must catch up; never awaits once counting has begun."""
-        await asyncio.sleep(0)  # a queue that holds more runs gives no turn to what others wait for
         await self._pace.room()
         unit = self.units.get(tp.partition)
         if unit is None:
