@@ -102,11 +102,15 @@ class PostgresStore:
         rows: dict[type[Row], list[Row]] = {}
         for row in given:
             rows.setdefault(type(row), []).append(row)
-        async with connection.transaction():
-            upserts = {upsert: rows[kind] for kind, upsert in _UPSERTS.items() if kind in rows}
-            for upsert, of_kind in upserts.items():
-                await upsert.copy(connection, of_kind)
-            await connection.execute(";".join(upsert.put for upsert in upserts))
+        # Not as a block, which would roll back before the connection is dropped: after a COPY that the server has ended
+        # while we were frozen, that can wait for ever.
+        transaction = connection.transaction()
+        await transaction.start()
+        upserts = {upsert: rows[kind] for kind, upsert in _UPSERTS.items() if kind in rows}
+        for upsert, of_kind in upserts.items():
+            await upsert.copy(connection, of_kind)
+        await connection.execute(";".join(upsert.put for upsert in upserts))
+        await transaction.commit()
 
     async def _connection(self) -> asyncpg.Connection:
         if self._writer is None or self._writer.is_closed():
