@@ -40,3 +40,8 @@ class DiskFailed(StreamLensError):
 
 class Damaged(StreamLensError):
     """Stored data are damaged or contradict each other; the message names the file or directory."""
+
+
+def is_closed(error: BaseException) -> bool:
+    """Whether uvloop says that a connection was closed, which aiokafka and asyncpg expect as `OSError` only."""
+    return isinstance(error, RuntimeError) and "the handler is closed" in str(error)

@@ -7,8 +7,8 @@ import pytest
 import uvloop
 from aiokafka.errors import KafkaConnectionError
 
-from streamlens.errors import Unavailable
-from streamlens.kafka.connection import Connection, KafkaSecurity, is_closed
+from streamlens.errors import Unavailable, is_closed
+from streamlens.kafka.connection import Connection, KafkaSecurity
 
 
 def closed_by_uvloop() -> RuntimeError:

@@ -18,7 +18,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
-from streamlens.errors import BadSetting, Unavailable
+from streamlens.errors import BadSetting, Unavailable, is_closed
 from streamlens.log import TP
 
 _T = TypeVar("_T")
@@ -120,11 +120,6 @@ class Connection(msgspec.Struct, frozen=True):
             raise Unavailable(
                 f"Kafka at {self.brokers} did not {wanted} within {self.deadline_s:g} s: {last}"
             ) from None
-
-
-def is_closed(error: BaseException) -> bool:
-    """Whether uvloop says that a connection was closed, which aiokafka expects as an `OSError` only."""
-    return isinstance(error, RuntimeError) and "the handler is closed" in str(error)
 
 
 class KafkaClient:

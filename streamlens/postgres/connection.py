@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
 
-from streamlens.errors import BadSetting, Unavailable
+from streamlens.errors import BadSetting, Unavailable, is_closed
 
 CONNECT_S = 5.0
 READ_S = 5.0
@@ -42,6 +42,10 @@ def unavailable() -> Iterator[None]:
         raise BadSetting(f"POSTGRES_DSN: {error}") from error
     except _RETRYABLE as error:
         raise Unavailable(f"Postgres: {str(error) or type(error).__name__}") from error
+    except RuntimeError as error:
+        if not is_closed(error):
+            raise
+        raise Unavailable("Postgres: the connection was closed") from error
 
 
 async def connect(dsn: str, statement_timeout_s: float) -> asyncpg.Connection:
@@ -71,6 +75,23 @@ async def reader(pool: asyncpg.Pool, deadline_s: float = READ_S + 1) -> AsyncIte
                 raise
             finally:
                 await pool.release(connection)
+
+
+@asynccontextmanager
+async def transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """A transaction on `connection`, which is closed when it fails.
+
+    asyncpg's own block rolls back, and before that waits until the server confirms that it ended what it was at: for
+    ever when the server is silent, or had ended a COPY by itself.
+    """
+    block = connection.transaction()
+    await block.start()
+    try:
+        yield
+    except BaseException:
+        connection.terminate()
+        raise
+    await block.commit()
 
 
 def _session(statement_timeout_s: float) -> dict[str, str]:

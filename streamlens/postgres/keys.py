@@ -9,7 +9,7 @@ import msgspec
 
 from streamlens.errors import BadSetting, Unavailable
 from streamlens.keys import MOST_KEYS, Key
-from streamlens.postgres.connection import connect, unavailable
+from streamlens.postgres.connection import connect, transaction, unavailable
 
 LOAD_S = 10.0
 """Longest time a look for changes may take; a silent server is given up then."""
@@ -47,7 +47,7 @@ async def create_key(
     connection: asyncpg.Connection, sha256: bytes, tenant_id: str | None, scopes: Collection[str], name: str
 ) -> int:
     """Its id. Raises `BadSetting` for a tenant whose project is deleted, and when there are too many keys."""
-    async with connection.transaction():
+    async with transaction(connection):
         await alone(connection)
         if await connection.fetchval(_DELETED, tenant_id):
             raise BadSetting(f"the project {tenant_id} is deleted")
@@ -93,7 +93,7 @@ class KeyReader:
         newest = await self._connection.fetchval(_VERSION)  # first: what changes meanwhile is seen by the next look
         if newest == version:
             return None
-        async with self._connection.transaction():
+        async with transaction(self._connection):
             rows = self._connection.cursor(_LOAD, prefetch=_AT_A_TIME)
             keys = [Key(row["id"], row["sha256"], row["tenant_id"], frozenset(row["scopes"])) async for row in rows]
         return newest, keys

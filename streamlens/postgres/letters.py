@@ -15,7 +15,7 @@ from msgspec import Meta
 from streamlens.deadletters import Letter
 from streamlens.events import time_us
 from streamlens.fields import MAX_TIME_US
-from streamlens.postgres.connection import reader
+from streamlens.postgres.connection import reader, transaction
 from streamlens.postgres.rows import time_of
 
 _FORGET_ROWS = 5_000
@@ -69,7 +69,7 @@ async def position(pool: asyncpg.Pool, partition: int) -> int | None:
 
 async def put(pool: asyncpg.Pool, partition: int, letters: Iterable[tuple[int, Letter]], position: int) -> None:
     """Index letters with their offsets, and move on to `position`; all or nothing. The same again changes nothing."""
-    async with reader(pool) as connection, connection.transaction():
+    async with reader(pool) as connection, transaction(connection):
         await connection.executemany(_PUT, [_row(offset, letter) for offset, letter in letters])
         await connection.execute(_MOVE, _key(partition), str(position))
 

@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from streamlens.errors import BadSetting
-from streamlens.postgres.connection import connect, unavailable
+from streamlens.postgres.connection import connect, transaction, unavailable
 
 log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ def _check(known: list[Migration], applied: dict[str, str]) -> None:
 
 
 async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
-    async with connection.transaction():
+    async with transaction(connection):
         await connection.execute(migration.sql)
         await connection.execute(
             "insert into streamlens_migrations (name, sha256) values ($1, $2)", migration.name, migration.sha256

@@ -5,6 +5,7 @@ from datetime import datetime
 import asyncpg
 import msgspec
 
+from streamlens.postgres.connection import transaction
 from streamlens.postgres.keys import alone
 
 _LIST = """select id, name, created_at from streamlens_projects
@@ -36,7 +37,7 @@ async def create_project(connection: asyncpg.Connection, tenant_id: str, name: s
 
 async def delete_project(connection: asyncpg.Connection, tenant_id: str) -> int | None:
     """Mark it deleted and revoke its tenant's keys; its rows stay. How many keys, or None without such a project."""
-    async with connection.transaction():
+    async with transaction(connection):
         await alone(connection)
         if await connection.execute(_DELETE, tenant_id) != "UPDATE 1":
             return None

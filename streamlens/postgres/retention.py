@@ -12,7 +12,7 @@ import asyncpg
 import structlog
 
 from streamlens.errors import Unavailable
-from streamlens.postgres.connection import reader
+from streamlens.postgres.connection import reader, transaction
 from streamlens.postgres.database import Database
 from streamlens.postgres.merging import hour_of
 from streamlens.postgres.rows import EPOCH, time_of
@@ -93,7 +93,7 @@ class Retention:
 
     async def _delete(self, table: str, column: str, which: str, before: datetime) -> int:
         """One batch, the oldest rows first; 0 while another worker deletes."""
-        async with reader(self._database.pool) as connection, connection.transaction():
+        async with reader(self._database.pool) as connection, transaction(connection):
             if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
                 return 0
             done: str = await connection.execute(

@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 
 from streamlens.errors import Unavailable
-from streamlens.postgres.connection import reader
+from streamlens.postgres.connection import reader, transaction
 from streamlens.postgres.database import Database
 from streamlens.postgres.merging import HOUR, MEASURES, SUMS, hour_of
 
@@ -100,7 +100,7 @@ class Rollup:
 
     async def step(self) -> bool:
         """One transaction: some series of the oldest hour that is due, or on to the next; False when nothing is due."""
-        async with reader(self._database.pool, STEP_S + 1) as connection, connection.transaction():
+        async with reader(self._database.pool, STEP_S + 1) as connection, transaction(connection):
             await connection.execute(f"set local statement_timeout = '{STEP_S}s'")
             if not await connection.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
                 return False

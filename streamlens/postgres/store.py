@@ -12,7 +12,7 @@ import asyncpg
 import orjson
 
 from streamlens.errors import BadSetting, Unavailable
-from streamlens.postgres.connection import connect, open_pool, reader, unavailable
+from streamlens.postgres.connection import connect, open_pool, reader, transaction, unavailable
 from streamlens.postgres.tables import TABLES, Row, Table
 
 WRITE_S = 10.0
@@ -102,15 +102,11 @@ class PostgresStore:
         rows: dict[type[Row], list[Row]] = {}
         for row in given:
             rows.setdefault(type(row), []).append(row)
-        # Not as a block, which would roll back before the connection is dropped: after a COPY that the server has ended
-        # while we were frozen, that can wait for ever.
-        transaction = connection.transaction()
-        await transaction.start()
         upserts = {upsert: rows[kind] for kind, upsert in _UPSERTS.items() if kind in rows}
-        for upsert, of_kind in upserts.items():
-            await upsert.copy(connection, of_kind)
-        await connection.execute(";".join(upsert.put for upsert in upserts))
-        await transaction.commit()
+        async with transaction(connection):
+            for upsert, of_kind in upserts.items():
+                await upsert.copy(connection, of_kind)
+            await _merge(connection, upserts)
 
     async def _connection(self) -> asyncpg.Connection:
         if self._writer is None or self._writer.is_closed():
@@ -129,6 +125,11 @@ class PostgresStore:
         if self._writer is not None:
             self._writer.terminate()
             self._writer = None
+
+
+async def _merge(connection: asyncpg.Connection, copied: Iterable[_Upsert]) -> None:
+    """Put what was copied, in one round trip."""
+    await connection.execute(";".join(upsert.put for upsert in copied))
 
 
 async def _in_turns(records: Iterable[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:

@@ -11,8 +11,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.transport.utils import DefaultSchedulingStrategy
 from faust.types import ConsumerMessage
 
-from streamlens.errors import Unavailable
-from streamlens.kafka.connection import is_closed
+from streamlens.errors import Unavailable, is_closed
 from streamlens.kafka.consumer import RunConsumer
 from streamlens.log import TP, Run
 from streamlens.topics import PARTIALS

@@ -70,7 +70,7 @@ STEPS = {
     "head cut": Step(f"{_APPENDS}.cut", "after"),
     # rows to Postgres
     "before the rows": Step(f"{_STORE}:PostgresStore.write", "before", _TICKS),
-    "rows not committed": Step(f"{_STORE}:_Upsert.copy", "after", _TICKS),
+    "rows not committed": Step(f"{_STORE}:_merge", "after", _TICKS),
     "rows committed": Step(f"{_STORE}:PostgresStore._put", "after", _TICKS),
     "rows noted": Step(f"{_UNIT}.acked", "after", _TICKS),
     "outbox moved": Step(f"{_UNIT}._move_to_outbox", "after", _TICKS),
