@@ -9,6 +9,7 @@ import pytest
 
 from pipeline import Pipeline
 from streamlens.checkpoint.frames import takeover_record
+from streamlens.checkpoint.pace import BEHIND_MS
 from streamlens.errors import Damaged, Unavailable
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, UNKNOWN_OFFSET, Record, Run
@@ -84,6 +85,18 @@ async def test_a_gap_in_the_runs_is_not_counted_but_sought_back(tmp_path: Path) 
     await pipeline.join.process(tp, Run(0, 3, values))  # overlaps: only the rest is counted
     await pipeline.settle()
     assert pipeline.calls() == {("acme", 0): 3}
+    await pipeline.close()
+
+
+@pytest.mark.parametrize(("waited_ms", "is_behind"), [(BEHIND_MS + 1, True), (BEHIND_MS - 1, False), (None, False)])
+async def test_far_behind_is_who_counts_what_has_waited(tmp_path: Path, waited_ms: int | None, is_behind: bool) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=1).open()
+    await pipeline.send("call", 1)
+    values = pipeline.log.read_now(TP(CALLS, 0), 0).values
+    appended_ms = 0 if waited_ms is None else pipeline.clock() // 1000 - waited_ms  # 0: only the producer told a time
+    assert not pipeline.join._is_behind()
+    await pipeline.join.process(TP(CALLS, 0), Run(0, 1, values, appended_ms))
+    assert pipeline.join._is_behind() is is_behind
     await pipeline.close()
 
 

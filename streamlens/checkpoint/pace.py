@@ -18,6 +18,9 @@ first is: rows that change all the time would be written in each."""
 LATE_MS = 5_000
 """Rows of events that have waited so long may wait for the rest of them."""
 
+BEHIND_MS = 2_000
+"""What is counted now has waited so long: events wait in the log, and rows that change all the time hold them up."""
+
 _INTERVALS_BEHIND = 8
 """Far behind an epoch is longer, up to this: rows that change all the time are written less often."""
 

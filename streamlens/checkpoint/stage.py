@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from streamlens.checkpoint.appends import Appends, StageLogic
-from streamlens.checkpoint.pace import LATE_MS, MAX_PENDING, MAX_PENDING_BYTES, Pace
+from streamlens.checkpoint.pace import BEHIND_MS, LATE_MS, MAX_PENDING, MAX_PENDING_BYTES, Pace
 from streamlens.checkpoint.replay import Replay
 from streamlens.checkpoint.store import Store
 from streamlens.checkpoint.takeover import check_sources, take_over
@@ -56,6 +56,7 @@ class Stage:
         self._lock = asyncio.Lock()
         self._in_bytes = in_bytes or lagging_sink
         self._pace = Pace(MAX_PENDING_BYTES if self._in_bytes else MAX_PENDING, follows=lagging_sink)
+        self._counted_ms = 0
         self._lost: dict[int, dict[TP, int]] = {}
         self._log: Log
         self._appends: Appends
@@ -157,6 +158,7 @@ class Stage:
         if not in_order:
             self._member.seek_now(tp, unit.offsets.get(tp.topic, 0))
             return
+        self._counted_ms = run.appended_ms
         self._pace.counted(sum(map(len, run.values)) if self._in_bytes else len(run.values))
 
     async def read_rest(self) -> None:
@@ -182,10 +184,10 @@ class Stage:
 
     def _is_behind(self) -> bool:
         """Whether so much is still to be read, or what is counted is so late, that rows are not in a hurry."""
+        now_ms = self._clock_us() // 1000
         if not self.lagging_sink:
-            return sum(self.lag().values()) > MAX_PENDING
-        late_ms = self._clock_us() // 1000 - LATE_MS
-        return any(0 < getattr(unit.logic, "since_ms", 0) < late_ms for unit in self.units.values())
+            return sum(self.lag().values()) > MAX_PENDING or 0 < self._counted_ms < now_ms - BEHIND_MS
+        return any(0 < getattr(unit.logic, "since_ms", 0) < now_ms - LATE_MS for unit in self.units.values())
 
     async def tick(self) -> None:
         """One checkpoint of all units that changed."""

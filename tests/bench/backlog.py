@@ -3,11 +3,14 @@
 import asyncio
 import heapq
 import time
+from collections.abc import Iterable, Iterator
 
 from bench.traffic import MadeCall, Traffic
 from streamlens.log import TP, UNKNOWN_OFFSET, Log, Record, TopicSpec
 from streamlens.partitioner import partition_of
 from streamlens.topics import CALLS, INPUTS, METRICS, PARTIALS, REQUESTS, RESPONSES
+
+Batches = dict[TP, list[Record]]
 
 PARTITIONS = 8
 SPAN_US = 600_000_000
@@ -21,12 +24,19 @@ _CALLS = 4_000
 
 async def fill(log: Log, traffic: Traffic, calls: int) -> None:
     """Append `calls` calls, spread evenly over `SPAN_US`; the last ones have just ended."""
-    await log.create_topics([TopicSpec(topic, PARTITIONS, _KEPT_MS) for topic in INPUTS])
+    await _append_all(log, _in_halves(traffic, calls))
+
+
+async def fill_whole(log: Log, traffic: Traffic, calls: int) -> None:
+    """Append `calls` calls of one event each, spread evenly over `SPAN_US`, however slowly; few are in memory."""
+    await _append_all(log, _in_one(traffic, calls))
+
+
+def _in_halves(traffic: Traffic, calls: int) -> Iterator[Batches]:
     begin_us = time.time_ns() // 1000 - SPAN_US - _LONGEST_US
     ended: list[tuple[int, bytes, bytes]] = []
-    under_way: asyncio.Task[None] | None = None
     for first in range(0, calls, _CALLS):
-        batches: dict[TP, list[Record]] = {}
+        batches: Batches = {}
         at_us = begin_us
         for n in range(first, min(first + _CALLS, calls)):
             at_us = begin_us + n * SPAN_US // calls
@@ -36,24 +46,24 @@ async def fill(log: Log, traffic: Traffic, calls: int) -> None:
         while ended and (ended[0][0] <= at_us or first + _CALLS >= calls):
             _, key, response = heapq.heappop(ended)
             put(batches, RESPONSES, key, response)
-        if under_way is not None:
-            await under_way
-        under_way = asyncio.create_task(append(log, batches))
-        await asyncio.sleep(0)
-    if under_way is not None:
-        await under_way
+        yield batches
 
 
-async def fill_whole(log: Log, traffic: Traffic, calls: int) -> None:
-    """Append `calls` calls of one event each, spread evenly over `SPAN_US`, however slowly; few are in memory."""
-    await log.create_topics([TopicSpec(topic, PARTITIONS, _KEPT_MS) for topic in INPUTS])
+def _in_one(traffic: Traffic, calls: int) -> Iterator[Batches]:
     begin_us = time.time_ns() // 1000 - SPAN_US
-    under_way: asyncio.Task[None] | None = None
     for first in range(0, calls, _CALLS):
-        batches: dict[TP, list[Record]] = {}
+        batches: Batches = {}
         for n in range(first, min(first + _CALLS, calls)):
             call = traffic.call(begin_us + n * SPAN_US // calls)
             put(batches, CALLS, call.key, whole(call))
+        yield batches
+
+
+async def _append_all(log: Log, made: Iterable[Batches]) -> None:
+    """Append, while the next ones are made."""
+    await log.create_topics([TopicSpec(topic, PARTITIONS, _KEPT_MS) for topic in INPUTS])
+    under_way: asyncio.Task[None] | None = None
+    for batches in made:
         if under_way is not None:
             await under_way
         under_way = asyncio.create_task(append(log, batches))
@@ -67,7 +77,7 @@ def whole(call: MadeCall) -> bytes:
     return call.request[:-1] + b"," + call.response[call.response.index(b'"latency_ms"') :]
 
 
-async def append(log: Log, batches: dict[TP, list[Record]]) -> None:
+async def append(log: Log, batches: Batches) -> None:
     """Append; a benchmark needs to know that all is there, once."""
     offsets = await log.append(batches)
     if UNKNOWN_OFFSET in offsets.values():
@@ -83,6 +93,6 @@ async def forget(log: Log, topics: tuple[str, ...] = (*INPUTS, PARTIALS, METRICS
             await log.delete_before(tp, end)
 
 
-def put(batches: dict[TP, list[Record]], topic: str, key: bytes, value: bytes) -> None:
+def put(batches: Batches, topic: str, key: bytes, value: bytes) -> None:
     """Add an event to what goes to its partition."""
     batches.setdefault(TP(topic, partition_of(key, PARTITIONS)), []).append(Record(key, value))
