@@ -79,15 +79,18 @@ async def reader(pool: asyncpg.Pool, deadline_s: float = READ_S + 1) -> AsyncIte
 
 @asynccontextmanager
 async def transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """A transaction on `connection`, which is closed when it fails.
+    """A transaction on `connection`, which is closed when it fails, unless it was we who refused something.
 
-    asyncpg's own block rolls back, and before that waits until the server confirms that it ended what it was at: for
-    ever when the server is silent, or had ended a COPY by itself.
+    asyncpg's own block would roll back always, and wait for that until the server confirms that it ended what it was
+    at: for ever when the server is silent, or had ended a COPY by itself.
     """
     block = connection.transaction()
     await block.start()
     try:
         yield
+    except BadSetting:
+        await block.rollback()
+        raise
     except BaseException:
         connection.terminate()
         raise
