@@ -1,5 +1,6 @@
 """Snapshots on a real log: the head is cut, a wiped or stale store is restored, and nothing is counted twice."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pipeline import Pipeline
 from streamlens.checkpoint import stage as stage_module
 from streamlens.checkpoint import unit as unit_module
+from streamlens.checkpoint.appends import Appends
 from streamlens.checkpoint.frames import SnapshotPart, parse, takeover_record
 from streamlens.checkpoint.replay import META, Meta, encode
 from streamlens.checkpoint.snapshot import RESTORING, SnapshotWriter
@@ -102,13 +104,43 @@ async def test_a_restore_reads_on_and_never_back(tmp_path: Path, monkeypatch: py
     async def noted(self: LocalLog, tp: TP, offset: int, max_bytes: int = 1 << 20) -> Run:
         if tp == CHANGELOG:
             positions.append(offset)
-        return await read(self, tp, offset, max_bytes)
+        return await read(self, tp, offset, min(max_bytes, 1000))
 
     monkeypatch.setattr(LocalLog, "read", noted)
     await pipeline.open()
     assert len(positions) > 1
     assert positions == sorted(set(positions))
     exact(pipeline, 3 * CALLS)
+    await pipeline.close()
+
+
+async def test_snapshots_come_one_after_the_other_as_large_as_the_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=4).open()
+    units, own, sizes = pipeline.join.units.values(), Appends.own, Counter[bool]()
+
+    async def noted(self: Appends, records: dict[int, list[bytes]]) -> dict[int, int]:
+        for record in (record for of_one in records.values() for record in of_one):
+            sizes[isinstance(parse(0, record), SnapshotPart)] += len(record)
+        return await own(self, records)
+
+    monkeypatch.setattr(Appends, "own", noted)
+    begun = 0
+    for n in range(40):
+        for call in range(8):
+            await pipeline.send("call", 1, f"r{n}-{call}")
+        sizes.clear()
+        await pipeline.consume(pipeline.join)
+        await pipeline.join.tick()
+        assert sum(unit.in_snapshot for unit in units) <= 1
+        begun += any(unit.in_snapshot for unit in units)
+        assert sizes[True] < sizes[False] + 300  # the last piece
+    assert begun > 4
+    starts = await pipeline.log.offsets([TP(CHANGELOG.topic, p) for p in range(4)])
+    assert all(start > 0 for start, _ in starts.values())
+    await pipeline.settle()
+    exact(pipeline, 40 * 8)
     await pipeline.close()
 
 

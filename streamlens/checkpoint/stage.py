@@ -244,16 +244,24 @@ class Stage:
         self._pace.ended()
         return frames
 
-    async def _snapshot(self, partitions: Iterable[int]) -> None:
-        """Append a piece of each snapshot that is due; a complete one lets the head before it go."""
-        pieces = {p: records for p in partitions if (records := self.units[p].snapshot_records())}
-        bases = await self._appends.own(pieces) if pieces else {}
-        for p, records in pieces.items():
-            if await self._appends.is_fenced(p, self.units[p], records, bases[p]):
-                self._lose(p)
-            elif (position := self.units[p].snapshot_appended()) is not None:
-                logger.info("snapshot taken", stage=self.name, partition=p, position=position)
-                await self._appends.cut(p, position)
+    async def _snapshot(self, frames: Mapping[int, Frame]) -> None:
+        """Append pieces of the snapshots that are due, one snapshot after the other: a piece, or as much as the epoch
+        had. So they keep up with the changelog, and cost no more than it. A complete one lets the head before it go.
+        """
+        room = sum(len(record) for frame in frames.values() for record in frame.records)
+        for p in sorted(self.units, key=lambda p: not self.units[p].in_snapshot):
+            unit = self.units[p]
+            while records := unit.snapshot_records():
+                bases = await self._appends.own({p: records})
+                if await self._appends.is_fenced(p, unit, records, bases[p]):
+                    self._lose(p)
+                    break
+                if (position := unit.snapshot_appended()) is not None:
+                    logger.info("snapshot taken", stage=self.name, partition=p, position=position)
+                    await self._appends.cut(p, position)
+                room -= sum(map(len, records))
+                if room <= 0:
+                    return
 
     def _lose(self, partition: int) -> None:
         """Drop a partition whole: its durable state is what the changelog says, whoever wrote it."""

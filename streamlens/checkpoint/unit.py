@@ -28,8 +28,8 @@ from streamlens.log import UNKNOWN_OFFSET, Run
 
 SNAPSHOT_MIN_BYTES = 16 << 20
 """Deltas below this are never worth a snapshot: they are replayed in a second."""
-SNAPSHOT_PIECE_BYTES = 4 << 20
-"""How much of a snapshot is appended beside one epoch."""
+SNAPSHOT_PIECE_BYTES = 1 << 20
+"""How much of a snapshot is appended at once: some hundredths of a second's work."""
 
 
 class Logic(Protocol):
@@ -189,6 +189,11 @@ class Unit:
         self._published = not frame.outputs
 
     # -- snapshots -----------------------------------------------------------------------------------------------
+
+    @property
+    def in_snapshot(self) -> bool:
+        """Whether a snapshot has begun and is not complete."""
+        return self._snapshot is not None
 
     def snapshot_records(self) -> list[bytes]:
         """The next piece of a snapshot, to be appended like an epoch's records; [] while none is due.
