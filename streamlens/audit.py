@@ -14,7 +14,7 @@ import msgspec
 from streamlens.errors import BadSetting
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Log
-from streamlens.postgres.connection import connect, unavailable
+from streamlens.postgres.connection import connect, transaction, unavailable
 from streamlens.postgres.lost import count_lost
 from streamlens.topics import DEAD_LETTERS, SOURCES
 
@@ -153,7 +153,7 @@ async def count_ledger(dsn: str, log_id: str, selection: Selection) -> LedgerCou
     connection = await connect(dsn, statement_timeout_s=60)
     try:
         with unavailable():
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
+            async with transaction(connection, isolation="repeatable_read", readonly=True):
                 if not await connection.fetchval("select to_regclass('streamlens_meta') is not null"):
                     raise BadSetting("the database holds no rows of StreamLens: was `streamlens up` run with it?")
                 owner = await connection.fetchval("select value from streamlens_meta where key = 'log_id'")

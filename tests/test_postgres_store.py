@@ -284,3 +284,15 @@ async def test_a_silent_server_ends_in_unavailable_within_the_deadline(
     await lone_store.write([metric(version=(1, 2), revision=2)], [])
     await lone_store.ping()
     assert [row["revision"] for row in await queries.metrics(lone_store.pool)] == [2]
+
+
+async def test_a_server_that_falls_silent_in_a_transaction_is_given_up_by_the_deadline(
+    lone_postgres: EmbeddedPostgres, lone_store: PostgresStore
+) -> None:
+    assert lone_postgres.pid
+    with contextlib.ExitStack() as stack, pytest.raises(Unavailable):
+        reader = connections.reader(lone_store.pool, 0.3)
+        async with asyncio.timeout(5), reader as connection, connections.transaction(connection):
+            stack.enter_context(frozen(lone_postgres.pid))
+            await connection.execute("select 1")
+    await lone_store.ping()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import asyncpg
 
@@ -78,13 +79,13 @@ async def reader(pool: asyncpg.Pool, deadline_s: float = READ_S + 1) -> AsyncIte
 
 
 @asynccontextmanager
-async def transaction(connection: asyncpg.Connection) -> AsyncIterator[None]:
-    """A transaction on `connection`, which is closed when it fails, unless it was we who refused something.
+async def transaction(connection: asyncpg.Connection, **options: Any) -> AsyncIterator[None]:
+    """A transaction, with asyncpg's options. When it fails the connection is closed, unless we refused something.
 
     asyncpg's own block would roll back always, and wait for that until the server confirms that it ended what it was
     at: for ever when the server is silent, or had ended a COPY by itself.
     """
-    block = connection.transaction()
+    block = connection.transaction(**options)
     await block.start()
     try:
         yield

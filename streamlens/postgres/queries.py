@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 
 from streamlens.events import time_us
-from streamlens.postgres.connection import reader
+from streamlens.postgres.connection import reader, transaction
 from streamlens.postgres.merging import BEGINNING, END, MEASURES, SUMS, Piece, pieces, read_marks
 from streamlens.postgres.rows import time_of
 from streamlens.postgres.windows import Place, Text, TimeUs, beyond, looked_back, until, values_of
@@ -179,7 +179,7 @@ async def metrics(
             query = _ROWS.format(**table, beyond=beyond(after, columns, 7))
             found = await connection.fetch(query, *chosen, first or BEGINNING, last, limit, *place)
             return [plain(row) for row in found]
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
+        async with transaction(connection, isolation="repeatable_read", readonly=True):
             first_group, second_group = (name if name in groups else "null::text" for name in names)
             group = {"first": first_group, "second": second_group, "beyond": beyond(after, columns, 6)}
             step = timedelta(microseconds=step_us)
