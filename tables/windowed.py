@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 
 from streamlens.checkpoint.state import State
 
-CACHED_ROWS = 10_000
+CACHED_ROWS = 4_000
 """Of one family in one partition; beyond, rows are read from the state again in the next epoch."""
 _EXPIRED_ROWS = 5_000
 """So many go in one epoch: a day's visits end together, and must not hold up the events of others."""
