@@ -1,5 +1,7 @@
 """Snapshots on a real log: the head is cut, a wiped or stale store is restored, and nothing is counted twice."""
 
+import asyncio
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from streamlens.checkpoint.store import RocksStore
 from streamlens.errors import Damaged, Unavailable
 from streamlens.locallog.local import LocalLog
 from streamlens.log import TP, Record, Run
+from streamlens.partitioner import partition_of
 
 CHANGELOG = TP("pending-changelog", 0)
 CALLS = 30
@@ -229,6 +232,37 @@ async def test_a_head_that_can_not_be_cut_now_is_cut_by_the_next_snapshot(tmp_pa
     await count(pipeline, 2 * CALLS, 2 * CALLS)
     assert log.start_offset(CHANGELOG) > 0
     exact(pipeline, 4 * CALLS)
+    await pipeline.close()
+
+
+async def test_a_snapshot_whose_piece_nobody_knows_of_is_given_up_with_its_unit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = await Pipeline(tmp_path, partitions=2).open()
+    n = calls = 0
+    while not pipeline.join.units[0].in_snapshot:
+        for call in range(8):
+            await pipeline.send("call", 1, f"r{n}-{call}")
+        await pipeline.settle()
+        n, calls = n + 1, calls + 8
+    own = Appends.own
+
+    async def cancelled(self: Appends, records: dict[int, list[bytes]]) -> dict[int, int]:
+        if any(isinstance(parse(0, record), SnapshotPart) for record in records.get(0, [])):
+            raise asyncio.CancelledError
+        return await own(self, records)
+
+    only = next(name for name in map(str, itertools.count()) if partition_of(name.encode(), 2) == 1)
+    await pipeline.send("call", 1, only)  # an epoch of the other partition alone
+    await pipeline.consume(pipeline.join)
+    with monkeypatch.context() as patch, pytest.raises(asyncio.CancelledError):
+        patch.setattr(Appends, "own", cancelled)
+        await pipeline.join.tick()
+    assert not pipeline.join.units
+    await pipeline.settle()
+    assert not pipeline.join.units[0].in_snapshot
+    await pipeline.settle()
+    exact(pipeline, calls + 1)
     await pipeline.close()
 
 

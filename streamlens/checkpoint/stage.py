@@ -252,8 +252,13 @@ class Stage:
         for p in sorted(self.units, key=lambda p: not self.units[p].in_snapshot):
             unit = self.units[p]
             while records := unit.snapshot_records():
-                bases = await self._appends.own({p: records})
-                if await self._appends.is_fenced(p, unit, records, bases[p]):
+                try:
+                    bases = await self._appends.own({p: records})
+                    is_fenced = await self._appends.is_fenced(p, unit, records, bases[p])
+                except BaseException:  # The fate of this piece is unknown, of a partition perhaps without a frame.
+                    self._lose(p)
+                    raise
+                if is_fenced:
                     self._lose(p)
                     break
                 if (position := unit.snapshot_appended()) is not None:
