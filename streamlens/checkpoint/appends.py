@@ -53,6 +53,10 @@ class Appends:
             return True
         return unit.fenced(records, base, between)
 
+    async def own_fenced(self, partition: int, unit: Unit, records: Sequence[bytes]) -> bool:
+        """Append to one partition; whether it was lost."""
+        return await self.is_fenced(partition, unit, records, (await self.own({partition: records}))[partition])
+
     async def cut(self, partition: int, position: int) -> None:
         """Let the changelog's head go."""
         try:

@@ -246,15 +246,13 @@ class Stage:
 
     async def _snapshot(self, frames: Mapping[int, Frame]) -> None:
         """Append pieces of the snapshots that are due, one snapshot after the other: a piece, or as much as the epoch
-        had. So they keep up with the changelog, and cost no more than it. A complete one lets the head before it go.
-        """
-        room = sum(len(record) for frame in frames.values() for record in frame.records)
+        had, so that they keep up with the changelog. A complete one lets the head before it go."""
+        room = sum(sum(map(len, frame.records)) for frame in frames.values())
         for p in sorted(self.units, key=lambda p: not self.units[p].in_snapshot):
             unit = self.units[p]
             while records := unit.snapshot_records():
                 try:
-                    bases = await self._appends.own({p: records})
-                    is_fenced = await self._appends.is_fenced(p, unit, records, bases[p])
+                    is_fenced = await self._appends.own_fenced(p, unit, records)
                 except BaseException:  # The fate of this piece is unknown, of a partition perhaps without a frame.
                     self._lose(p)
                     raise
