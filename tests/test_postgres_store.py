@@ -144,6 +144,21 @@ async def test_a_cancelled_write_leaves_a_store_that_writes(store: PostgresStore
     assert len(await written(dsn)) == len(rows)
 
 
+async def test_who_is_cancelled_in_a_transaction_ends(store: PostgresStore) -> None:
+    begun = asyncio.Event()
+
+    async def asking() -> None:
+        async with connections.reader(store.pool) as connection, connections.transaction(connection):
+            begun.set()
+            await connection.execute("select pg_sleep(60)")
+
+    task = asyncio.create_task(asking())
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_a_lock_that_another_holds_ends_in_unavailable(
     store: PostgresStore, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

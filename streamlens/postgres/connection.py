@@ -80,7 +80,8 @@ async def reader(pool: asyncpg.Pool, deadline_s: float = READ_S + 1) -> AsyncIte
 
 @asynccontextmanager
 async def transaction(connection: asyncpg.Connection, **options: Any) -> AsyncIterator[None]:
-    """A transaction, with asyncpg's options. When it fails the connection is closed, unless we refused something.
+    """A transaction, with asyncpg's options. When it fails whoever has the connection closes it, as `reader` does,
+    unless we refused something.
 
     asyncpg's own block would roll back always, and wait for that until the server confirms that it ended what it was
     at: for ever when the server is silent, or had ended a COPY by itself.
@@ -91,9 +92,6 @@ async def transaction(connection: asyncpg.Connection, **options: Any) -> AsyncIt
         yield
     except BadSetting:
         await block.rollback()
-        raise
-    except BaseException:
-        connection.terminate()
         raise
     await block.commit()
 
