@@ -248,23 +248,18 @@ class Stage:
         """Append pieces of the snapshots that are due, one snapshot after the other: a piece, or as much as the epoch
         had, so that they keep up with the changelog. A complete one lets the head before it go."""
         room = sum(sum(map(len, frame.records)) for frame in frames.values())
-        for p in sorted(self.units, key=lambda p: not self.units[p].in_snapshot):
+        # Of these only: a snapshot begins right after a write, when the store says where the changelog stands.
+        for p in sorted(frames, key=lambda p: not self.units[p].in_snapshot):
             unit = self.units[p]
-            while records := unit.snapshot_records():
-                try:
-                    is_fenced = await self._appends.own_fenced(p, unit, records)
-                except BaseException:  # The fate of this piece is unknown, of a partition perhaps without a frame.
-                    self._lose(p)
-                    raise
-                if is_fenced:
+            while room > 0 and (records := unit.snapshot_records()):
+                room -= sum(map(len, records))
+                if await self._appends.own_fenced(p, unit, records):
                     self._lose(p)
                     break
                 if (position := unit.snapshot_appended()) is not None:
                     logger.info("snapshot taken", stage=self.name, partition=p, position=position)
                     await self._appends.cut(p, position)
-                room -= sum(map(len, records))
-                if room <= 0:
-                    return
+                    break
 
     def _lose(self, partition: int) -> None:
         """Drop a partition whole: its durable state is what the changelog says, whoever wrote it."""
