@@ -87,6 +87,7 @@ class Unit:
         self._lagging = lagging_sink
         self._part_bytes = part_bytes
         self._next_own = 0
+        self._position = 0  # in the changelog, as the store says
         self._header = EMPTY.header
         self._recent: dict[bytes, Version] = {}
         self._acked: set[bytes] = set()
@@ -111,7 +112,7 @@ class Unit:
         self.version = (takeover, meta.epoch)
         self.offsets = dict(meta.header.offsets)
         self._header = meta.header
-        self._next_own = takeover + 1
+        self._next_own = self._position = takeover + 1
         self._drained = meta.header.drained
         self._in_outbox = sum(1 for _ in self.state.store.scan(OUTBOX, OUTBOX_END))
         self._published = not self._recent
@@ -183,6 +184,7 @@ class Unit:
         if self._lagging:
             self._move_to_outbox(batch)
         self.state.store.write(batch)
+        self._position = self._next_own
         self.state.thaw()
         self._header = frame.header
         self._recent = dict.fromkeys(frame.outputs, frame.version)
@@ -204,7 +206,7 @@ class Unit:
             if self._delta_bytes <= max(self._snapshot_min_bytes, self._snapshot_bytes):
                 return []
             self._snapshot = SnapshotWriter(self.version, self.state.store.snapshot(), self._part_bytes)
-            self._snapshot_at = (self._next_own, self._delta_bytes)
+            self._snapshot_at = (self._position, self._delta_bytes)
         records: list[bytes] = []
         while not self._snapshot.done and sum(map(len, records)) < SNAPSHOT_PIECE_BYTES:
             records.append(self._snapshot.next_record())
