@@ -5,12 +5,11 @@ import contextlib
 import itertools
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 import psutil
 import pytest
-import uvloop
 
 from postgres_fixtures import empty
 from postgres_rows import MINUTE, NOON, booked, cell, metric
@@ -144,21 +143,6 @@ async def test_a_cancelled_write_leaves_a_store_that_writes(store: PostgresStore
     assert len(await written(dsn)) == len(rows)
 
 
-async def test_who_is_cancelled_in_a_transaction_ends(store: PostgresStore) -> None:
-    begun = asyncio.Event()
-
-    async def asking() -> None:
-        async with connections.reader(store.pool) as connection, connections.transaction(connection):
-            begun.set()
-            await connection.execute("select pg_sleep(60)")
-
-    task = asyncio.create_task(asking())
-    await begun.wait()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
 async def test_a_lock_that_another_holds_ends_in_unavailable(
     store: PostgresStore, dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,45 +156,6 @@ async def test_a_lock_that_another_holds_ends_in_unavailable(
     await other.close()
     await store.write([metric(version=(1, 2), revision=2)], [])
     assert [row.revision for row in await written(dsn)] == [2]
-
-
-async def struck(dsn: str, monkeypatch: pytest.MonkeyPatch, strike: str, goes_on: bool) -> None:
-    """A write whose COPY the server ends while we still send raises `Unavailable`, and the next one is written."""
-    in_turns = stores._in_turns
-    copying = "pg_stat_activity where datname = current_database() and state = 'active' and query like 'COPY%'"
-
-    async def interrupted(records: Iterable[tuple[object, ...]]) -> AsyncIterator[tuple[object, ...]]:
-        other = await asyncpg.connect(dsn)
-        while not await other.fetchval(f"select bool_or({strike}) from {copying}"):
-            pass
-        ended = False
-        async for record in in_turns(records):
-            yield record  # a COPY ends when it gets more
-            ended = ended or not await other.fetchval(f"select count(*) from {copying}")
-            if ended and not goes_on:
-                await asyncio.Event().wait()
-        await other.close()
-
-    store = await PostgresStore.open(dsn)
-    with monkeypatch.context() as patch, pytest.raises(Unavailable):
-        patch.setattr(stores, "_in_turns", interrupted)
-        patch.setattr(stores, "WRITE_S", 2.0)
-        async with asyncio.timeout(10):
-            await store.write([metric(model=str(number) * 64) for number in range(1000, 3000)])
-    await store.write([metric()])
-    await store.close()
-
-
-async def test_a_copy_that_the_server_ended_is_not_waited_for(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the process stood still for longer than a statement may take."""
-    await struck(dsn, monkeypatch, "pg_cancel_backend(pid)", goes_on=False)
-
-
-async def test_a_connection_that_the_server_closed_in_a_copy_is_unavailable(
-    dsn: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On uvloop, as in the process, which says it in another way."""
-    await asyncio.to_thread(uvloop.run, struck(dsn, monkeypatch, "pg_terminate_backend(pid)", goes_on=True))
 
 
 async def test_nothing_to_write_needs_no_server() -> None:
