@@ -44,6 +44,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]  # fa
                 error = Unavailable(f"the connection to the group was closed: {error}")
             self.consumer.app.runtime.fatal(error)
 
+    def close(self) -> None:
+        """Nothing: where a rebalance meets a stop, Faust closes the member from the main thread, which uvloop does not
+        bear (a segmentation fault). The stop of this thread closes it a little later."""
+
     async def commit_now(self, offsets: Mapping[TP, int]) -> None:
         """Commit as a member of the group. Raises a `KafkaError`."""
         await self.call_thread(self._commit_now, offsets)

@@ -8,6 +8,9 @@ import os
 import resource
 from typing import Any
 
+import uvloop
+
+from chaos import loops
 from streamlens.checkpoint import unit
 from streamlens.checkpoint.stage import Stage
 from streamlens.checkpoint.unit import Unit
@@ -23,6 +26,7 @@ def prepare() -> None:
     _defaults(Stage)["snapshot_min_bytes"] = SNAPSHOT_MIN_BYTES
     _defaults(Unit)["part_bytes"] = PART_BYTES
     unit.SNAPSHOT_PIECE_BYTES = SNAPSHOT_PIECE_BYTES
+    uvloop.EventLoopPolicy = loops.Policy  # type: ignore[misc]
     if mutant := os.environ.get("CHAOS_MUTANT"):
         from chaos.mutants import apply
 
