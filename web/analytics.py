@@ -1,5 +1,6 @@
 """`GET /v1/metrics/minute`, `/v1/errors/top`, `/api/v1/analytics/…`: questions about a span, each in its own shape."""
 
+import asyncio
 from typing import Annotated, Any
 
 import msgspec
@@ -159,8 +160,10 @@ class Dashboard(View):
         # Windows start at whole minutes: those of the span that are over are in [first, last).
         first, last = _minute_from(start), min(_minute_from(end), current().clock_us() // MINUTE_US * MINUTE_US)
         pool, before = current().pool, max(min(first - (last - first), start), 0)
-        now = await answered(analytics.summary(pool, asked.tenant_id, start, end))
-        previous = await answered(analytics.summary(pool, asked.tenant_id, before, start))
+        now, previous = await asyncio.gather(
+            answered(analytics.summary(pool, asked.tenant_id, start, end)),
+            answered(analytics.summary(pool, asked.tenant_id, before, start)),
+        )
         return plain({"from": moment(start), "to": moment(end)}) | now | {"previous": previous}
 
 

@@ -28,7 +28,7 @@ SUMS = """
     histogram_merge(latency_zero, latency_index, latency_count) as latency,
     sum(ttft_requests)::bigint as ttft_requests, sum(ttft_sum_us)::bigint as ttft_sum_us,
     min(ttft_min_us) filter (where ttft_requests > 0) as ttft_min_us, max(ttft_max_us) as ttft_max_us,
-    histogram_merge(ttft_zero, ttft_index, ttft_count) as ttft,
+    histogram_merge(ttft_zero, ttft_index, ttft_count) filter (where ttft_requests > 0) as ttft,
     sum(prompt_tokens)::bigint as prompt_tokens, sum(completion_tokens)::bigint as completion_tokens,
     sum(cached_tokens)::bigint as cached_tokens, sum(cache_write_tokens)::bigint as cache_write_tokens,
     sum(reasoning_tokens)::bigint as reasoning_tokens,
