@@ -8,7 +8,8 @@ import pytest
 from postgres_rows import MINUTE, NOON, booked, cell, metric
 from streamlens.histogram import quantile
 from streamlens.postgres import queries
-from streamlens.postgres.rows import MetricRow
+from streamlens.postgres.connection import reader
+from streamlens.postgres.rows import MetricRow, time_of
 from streamlens.postgres.store import PostgresStore
 
 HOUR = 60 * MINUTE
@@ -215,3 +216,14 @@ async def test_the_ledger_says_whether_it_closes(store: PostgresStore) -> None:
     assert [row["tenant_id"] for row in await queries.ledger(store.pool, tenant_id="")] == [""]
     assert len(await queries.ledger(store.pool, from_us=NOON + MINUTE)) == 1
     assert len(await queries.ledger(store.pool, limit=2)) == 2
+
+
+async def test_every_question_is_planned_for_its_own_span(store: PostgresStore) -> None:
+    """From the sixth time on PostgreSQL would take one plan for all spans: such as reads whole tables."""
+    async with reader(store.pool) as connection:
+        for _ in range(7):
+            await connection.fetch(
+                "select * from calls_summary($1, $2, $3)", "A", time_of(NOON), time_of(NOON + MINUTE)
+            )
+        plans = "select custom_plans, generic_plans from pg_prepared_statements where cardinality(parameter_types) = 3"
+        assert tuple(await connection.fetchrow(plans)) == (7, 0)
