@@ -14,8 +14,8 @@ READ_S = 5.0
 """The server ends a query that takes longer; a server that does not is given up a second later."""
 READERS = 4
 _PLANNED_EACH_TIME = {"plan_cache_mode": "force_custom_plan"}
-"""The one plan for all tenants and spans that PostgreSQL makes of a query which it sees again expects too many rows, and
-reads whole tables: an hour of a day's rows took up to eight times as long."""
+"""The one plan for all tenants and spans that PostgreSQL makes of a query which it sees again expects too many rows,
+and reads whole tables: an hour of a day's rows took up to eight times as long."""
 
 _MISCONFIGURED = (
     asyncpg.InvalidAuthorizationSpecificationError,  # a wrong password too
