@@ -1,5 +1,6 @@
 """The answers that the HTTP API gives, on rows as the store writes them."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -11,6 +12,7 @@ from streamlens.postgres import queries
 from streamlens.postgres.connection import reader
 from streamlens.postgres.rows import MetricRow, time_of
 from streamlens.postgres.store import PostgresStore
+from streamlens.postgres.windows import looked_back
 
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
@@ -227,3 +229,29 @@ async def test_every_question_is_planned_for_its_own_span(store: PostgresStore) 
             )
         plans = "select custom_plans, generic_plans from pg_prepared_statements where cardinality(parameter_types) = 3"
         assert tuple(await connection.fetchrow(plans)) == (7, 0)
+
+
+@pytest.mark.parametrize("first", [None, 0, 3, 50, 99, 100, 130])
+@pytest.mark.parametrize("step", [1, 10])
+@pytest.mark.parametrize("limit", [1, 3, 40])
+async def test_no_more_is_looked_at_than_it_takes(first: int | None, step: int, limit: int) -> None:
+    """Windows are minutes 0, 7, 14, …, 98: of a long span with few rows asked for, only the newest are merged."""
+    windows = range(0, 100, 7)
+    asked = []
+
+    def at(number: int) -> datetime:
+        return time_of(NOON // DAY * DAY + number * MINUTE)
+
+    async def rows(begin: datetime) -> list[dict[str, Any]]:
+        asked.append(begin)
+        steps = {number // step * step for number in windows if at(number) >= begin}
+        return [{"window": number} for number in sorted(steps, reverse=True)[:limit]]
+
+    async def ends() -> list[datetime]:
+        return [at(windows[0]), at(windows[-1])]
+
+    beginning = None if first is None else at(first)
+    found = await looked_back(rows, ends, beginning, limit, timedelta(minutes=step))
+    assert found == await rows(beginning or at(0))
+    if limit < len(windows) and (first or 0) < 50:
+        assert min(asked[:-1]) > at(first or 0)

@@ -72,13 +72,13 @@ _MERGED = f"""
     from merged
     order by window_start desc, tenant_id, {{one}}, {{two}}"""
 
-# The oldest and the newest window before $6.
+# The oldest and the newest window in [$7, $6).
 _SPAN = f"""
     select least(minutes.oldest, hours.oldest), greatest(minutes.newest, hours.newest) from
         (select min(window_start) as oldest, max(window_start) as newest from {{table}}
-            where {_CHOSEN} and window_start >= $5 and window_start < $6) as minutes,
+            where {_CHOSEN} and window_start >= greatest($5::timestamptz, $7) and window_start < $6) as minutes,
         (select min(window_start) as oldest, max(window_start) as newest from {{table}}_hourly
-            where {_CHOSEN} and window_start < least($4, $6)) as hours"""
+            where {_CHOSEN} and window_start >= $7 and window_start < least($4, $6)) as hours"""
 
 # A loose index scan: one step of the index for each answer, however many rows a series has.
 _TENANTS_OF = """
@@ -189,7 +189,8 @@ async def metrics(
                 return await _merge(connection, table | group, chosen, pieces(begin, last, marks), limit, step, place)
 
             async def ends() -> Sequence[datetime | None]:
-                return await connection.fetchrow(_SPAN.format(**table), *chosen, *marks, last)  # type: ignore[no-any-return]
+                span = (*marks, last, first or BEGINNING)
+                return await connection.fetchrow(_SPAN.format(**table), *chosen, *span)  # type: ignore[no-any-return]
 
             return [plain(row) for row in await looked_back(merged, ends, first, limit, step)]
 

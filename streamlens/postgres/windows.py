@@ -91,18 +91,19 @@ async def looked_back(
     limit: int,
     step: timedelta,
 ) -> Sequence[Mapping[str, Any]]:
-    """The same of `rows`, which gives those of the windows from a time on; `ends` the oldest and the newest window."""
-    if first is not None:
-        return await rows(first)
-    # Without a beginning: look at the newest stretch only, and further back while it holds too few rows.
+    """The same of `rows`, which gives those of the windows from a time on; `ends` the oldest and the newest window.
+
+    Looks at the newest stretch only, and further back, at most to `first`, while it holds too few rows.
+    """
     oldest, latest = await ends()
     if oldest is None or latest is None:
         return []
+    oldest = oldest if first is None else max(oldest, first)
     latest -= (latest - EPOCH) % step
-    stretch = (limit - 1) * step
-    while True:
-        begin = latest - stretch
-        found = await rows(begin)
-        if len(found) == limit or begin <= oldest:
+    back, all_steps = limit - 1, -((oldest - latest) // step)
+    while back < all_steps:
+        found = await rows(latest - back * step)
+        if len(found) == limit:
             return found
-        stretch = 8 * stretch + step
+        back = 8 * back + 1
+    return await rows(oldest if first is None else first)
