@@ -77,6 +77,7 @@ def killed(
     """A running server, and what is to be killed: itself, or the broker that has its log."""
     with on_log(request.param, "answered", scratch, postgres) as (server, holder):
         yield server.start(), holder
+        print(server.stderr)  # shown when the test fails
 
 
 def booked(server: Server, column: str) -> int:
