@@ -16,7 +16,7 @@ READERS = 4
 _QUESTIONS = {"plan_cache_mode": "force_custom_plan", "max_parallel_workers_per_gather": "0"}
 """The one plan for all tenants and spans that PostgreSQL makes of a query which it sees again expects too many rows,
 and reads whole tables: an hour of a day's rows took up to eight times as long. Its parallel workers merge what they
-have merged, which takes longer than merging the rows, and the cores are needed for counting."""
+have merged, which takes longer than merging the rows where there are many windows; and the cores are for counting."""
 
 _MISCONFIGURED = (
     asyncpg.InvalidAuthorizationSpecificationError,  # a wrong password too
